@@ -66,11 +66,11 @@ def _judge(artifact: Artifact, path: Path, origin: FileOrigin) -> tuple[Gate, li
     if stat.st_size == 0:
         return _gate(artifact, Outcome.FAIL, "empty"), []
     if artifact.schema is None:
-        return _gate(artifact, Outcome.PASS, f"{stat.st_size} bytes"), [path]
+        return _gate(artifact, Outcome.PASS, f"{stat.st_size:,} bytes"), [path]
     problem = schema_problem(path, artifact.schema)
     if problem is not None:
-        return _gate(artifact, Outcome.FAIL, f"{stat.st_size} bytes, not valid", problem), [path]
-    return _gate(artifact, Outcome.PASS, f"{stat.st_size} bytes, valid"), [path]
+        return _gate(artifact, Outcome.FAIL, f"{stat.st_size:,} bytes, not valid", problem), [path]
+    return _gate(artifact, Outcome.PASS, f"{stat.st_size:,} bytes, valid"), [path]
 
 
 def _gate(artifact: Artifact, outcome: Outcome, measured: str, reason: str = "") -> Gate:

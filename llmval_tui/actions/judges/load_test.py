@@ -86,7 +86,7 @@ def _generator_rate(result: LoadResult) -> Gate:
     return Gate(
         name,
         _verdict(share >= MIN_ACHIEVED, Outcome.INVALID),
-        f"{achieved:.2f} of {offered:.2f} requests/s, {share:.1%}",
+        f"sent {achieved:.2f} of {offered:.2f} requests/s, {share:.1%}",
         bound,
         ""
         if share >= MIN_ACHIEVED
@@ -97,7 +97,7 @@ def _generator_rate(result: LoadResult) -> Gate:
 def _schedule_delay(result: LoadResult) -> Gate:
     late = percentile_ms([record.dispatch_s - record.intended_s for record in result.records], 99)
     good = late is not None and late <= MAX_DELAY_P99_MS
-    measured = "unknown" if late is None else f"p99 {late:.1f} ms"
+    measured = "unknown" if late is None else f"p99 {late:,.1f} ms after arrival"
     return Gate("schedule delay", _verdict(good, Outcome.INVALID), measured, f"p99 ≤ {MAX_DELAY_P99_MS:g} ms")
 
 
@@ -121,7 +121,7 @@ def _kept_up(result: LoadResult) -> Gate:
 
 
 def _kept_up_alone(result: LoadResult) -> Gate:
-    name, bound = "kept up", f"TTFT from schedule grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
+    name, bound = "kept up", f"TTFT from arrival grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
     growth = ttft_growth(result.records, result.duration_s)
     if growth is None:
         reason = "fewer than 8 requests show no trend"
@@ -267,5 +267,5 @@ def _sentence(metrics: dict[str, float | None]) -> str:
     return (
         f"{show('completed_qps', 2)} of {show('offered_qps', 2)} requests/s completed, "
         f"{show('output_tokens_per_s')} output tokens/s, TTFT p50 {show('ttft_sched_p50_ms')} ms, "
-        f"p99 {show('ttft_sched_p99_ms')} ms from schedule, TPOT p50 {show('tpot_p50_ms', 2)} ms"
+        f"p99 {show('ttft_sched_p99_ms')} ms from arrival, TPOT p50 {show('tpot_p50_ms', 2)} ms"
     )

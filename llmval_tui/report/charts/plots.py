@@ -20,7 +20,7 @@ LIVE = (
     (
         "Time to first token, over the last 5 s",
         "ms",
-        (("ttft_p50_ms", "TTFT p50"), ("ttft_p99_ms", "TTFT p99"), ("ttft_sched_p99_ms", "TTFT p99 from schedule")),
+        (("ttft_p50_ms", "TTFT p50"), ("ttft_p99_ms", "TTFT p99"), ("ttft_sched_p99_ms", "TTFT p99 from arrival")),
     ),
     ("Time per output token, over the last 5 s", "ms", (("tpot_p50_ms", "TPOT p50"), ("tpot_p99_ms", "TPOT p99"))),
     ("Requests in the engine", "requests", (("running", "running"), ("queued", "queued"))),
@@ -151,14 +151,14 @@ def distribution_blocks(result: LoadResult, name: str) -> list[Block]:
     sets: tuple[tuple[str, Mapping[str, Sequence[float | None]]], ...] = (
         (
             "TTFT",
-            {"from dispatch": [record.ttft_s for record in done], "from schedule": [r.ttft_sched_s for r in done]},
+            {"from dispatch": [record.ttft_s for record in done], "from arrival": [r.ttft_sched_s for r in done]},
         ),
         ("TPOT", {"per request": [record.tpot_s for record in done]}),
         (
             "E2E",
             {
                 "from dispatch": [r.last_s - r.dispatch_s for r in done if r.last_s is not None],
-                "from schedule": [record.e2e_sched_s for record in done],
+                "from arrival": [record.e2e_sched_s for record in done],
             },
         ),
     )

@@ -12,18 +12,18 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.charts import TALL, Chart, ChartView, chart_row, shares
 from llmval_tui.tui.widgets.figures import steady
-from llmval_tui.tui.widgets.run_charts import BANDS, Band, RunCharts, drift_of, metric_charts, unit_of
+from llmval_tui.tui.widgets.run_charts import BANDS, RATES, Band, RunCharts, drift_of, metric_charts, unit_of
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.stack import PaneBlock, fixed, stacked
 from llmval_tui.tui.widgets.text_rows import heading, paragraph, progress_rows
 
 # The figures of a verdict, by what they are about.
 GROUPS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
-    ("Rate", "QPS", (("offered_qps", "offered"), ("achieved_qps", "achieved"), ("completed_qps", "completed"))),
+    ("Rate", "QPS", (("offered_qps", "offered"), ("achieved_qps", "sent"), ("completed_qps", "completed"))),
     ("Prefill", "tokens/s", (("prefill_tokens_per_s", "rate"),)),
     ("Decode", "tokens/s", (("decode_tokens_per_s", "rate"),)),
     ("Throughput", "tokens/s", (("output_tokens_per_s", "output"), ("total_tokens_per_s", "total"))),
-    ("Time to first token (TTFT)", "ms", (("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"))),
+    ("TTFT from dispatch", "ms", (("ttft_p50_ms", "p50"), ("ttft_p99_ms", "p99"))),
     ("Time per output token (TPOT)", "ms", (("tpot_p50_ms", "p50"), ("tpot_p99_ms", "p99"))),
     ("Requests", "requests", (("running", "running"), ("queued", "queued"))),
     ("Server's scheduler", "requests", (("engine_running", "running"), ("engine_waiting", "waiting"))),
@@ -130,8 +130,8 @@ def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) 
 
 
 def rate_rows(run: RunSnapshot, width: int) -> list[Row]:
-    """Offered, achieved and completed rate: now, and over the whole run."""
-    named = [(label, run.metric(f"{label}_qps")) for label in ("offered", "achieved", "completed")]
+    """Offered, sent and completed rate: now, and over the whole run."""
+    named = [(label, run.metric(name)) for label, name in zip(("offered", "sent", "completed"), RATES, strict=True)]
     known = [(label, metric) for label, metric in named if metric is not None]
     rows: list[Row] = []
     if run.alive:

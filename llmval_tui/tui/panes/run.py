@@ -18,6 +18,7 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.charts import ChartView
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.stack import PaneBlock, fixed, stacked
+from llmval_tui.tui.widgets.step_blocks import other_command
 from llmval_tui.tui.widgets.text_rows import (
     artifact_rows,
     command_rows,
@@ -89,7 +90,7 @@ def run_rows(
     which = "" if run is None else f"run {detail.runs - detail.back} of {detail.runs}"
     if run is not None and (run.verdict is not None or detail.back):
         rows += ended_rows(state, run, which, width, height - len(rows), glyphs, view, unfolded=unfolded)
-    rows += proposal_section(detail.proposal, width, glyphs)
+    rows += proposal_section(detail.proposal, width, glyphs, other_command(state))
     if run is not None and run.verdict is None and not detail.back:
         rows += run_section(run, state.now(), width, glyphs, which)
         rows += tail_section(run, width, glyphs)
@@ -204,14 +205,15 @@ def basis_rows(status: "StepStatus", width: int) -> list[Row]:
     return rows
 
 
-def proposal_section(proposal: "Proposal | None", width: int, glyphs: Glyphs) -> list[Row]:
-    """The proposal: the effect of running the item now."""
+def proposal_section(proposal: "Proposal | None", width: int, glyphs: Glyphs, label: str = "") -> list[Row]:
+    """The proposal: the effect of running the item now; `label` stands above its commands."""
     if proposal is None:
         return []
     rows = heading("What it will do", width, glyphs, proposal.action)
     rows += paragraph(proposal.summary, "text", width)
     if proposal.refusal:
         rows += labelled("cannot run", proposal.refusal, "warn", width)
+    rows += [row((f" {label}", "muted"))] if label and proposal.commands else []
     rows += command_rows(proposal.commands, width, glyphs)
     for detail in proposal.details:
         lines = wrap(clean_line(detail), width - 5)
@@ -310,6 +312,7 @@ def run_section(
         for evidence in run.verdict.evidence:
             rows += labelled("evidence", f"{evidence.path}, SHA-256 {evidence.sha256[:8]}…", "code", width)
         rows += metrics_row(run.verdict, width, glyphs)
+        rows += [row((" ran", "muted"))] if run.intent.commands else []
         rows += command_rows(run.intent.commands, width, glyphs)
     return rows + (remark_rows(run, width) if verdict else [])
 

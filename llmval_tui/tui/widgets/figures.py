@@ -93,7 +93,7 @@ def figures_of(
             of = asked_qps
         label = _LABELS.get(figure.name, figure.label)
         if live and figure.name.endswith(("_qps", "_ms")):
-            label = label.partition(" from ")[0] + _WINDOW
+            label += _WINDOW
         missed = (missed_s or {}).get(figure.name, 0.0) if figure.name in bounds else 0.0
         found.append(ShownFigure(label, figure.value, figure.unit, of, bound, rising, beside, live, missed))
     return found[:MOST_FIGURES]
@@ -188,11 +188,18 @@ def _in_one_row(figure: ShownFigure, width: int, glyphs: Glyphs) -> Row:
     """Value, label and bound of a figure where three do not fit side by side: half a figure is a wrong one."""
     failed = figure.holds is False and not figure.of_baseline
     spans: list[Span] = [(f" {value_text(figure)}", "bad" if failed else "title")]
-    label, (bound, role) = figure.label.partition(",")[0], bound_text(figure, 0, glyphs)
+    label, (bound, role) = figure.label.partition(",")[0].partition(" from ")[0], bound_text(figure, 0, glyphs)
     for text, kind in ((label, "muted"), (bound if figure.bound is not None else "", role)):
         if text and sum(cell_len(part) for part, _ in spans) + 2 + cell_len(text) <= width:
             spans.append((f"  {text}", kind))
     return Row(tuple(spans))
+
+
+def _label(label: str, room: int) -> str:
+    """The label; without room, not from when a latency counts, because the window of a live one is more important."""
+    if cell_len(label) <= room or _WINDOW not in label:
+        return label
+    return label.partition(" from ")[0].removesuffix(_WINDOW) + _WINDOW
 
 
 def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs: Glyphs) -> list[Row]:
@@ -204,7 +211,7 @@ def figure_rows(figures: Sequence[ShownFigure], width: int, height: int, glyphs:
         return [_in_one_row(figure, width, glyphs) for figure in figures[:height]]
     lines: list[list[Span]] = [[], [], [], []]
     for figure in figures:
-        lines[0].append((figure.label, "muted"))
+        lines[0].append((_label(figure.label, share - 1), "muted"))
         failed = figure.holds is False and not figure.of_baseline and figure.decides
         role = "bad" if failed else "warn" if figure.value is None else "title"
         lines[1].append((value_text(figure), role))

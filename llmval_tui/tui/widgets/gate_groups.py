@@ -1,5 +1,6 @@
 """The gates of a verdict by kind: what failed on top with its reason, and what passed in one row a kind."""
 
+import re
 from collections.abc import Sequence
 
 from llmval_tui.foundation.text import clean_line
@@ -25,6 +26,9 @@ _KINDS = (
     ),
 )  # fmt: skip
 OTHER = "checks"
+_WORD = re.compile(r"[A-Za-z]{4,}")
+_UNITS = frozenset({"bytes", "requests", "tokens", "valid", "none", "true", "false"})  # which name no quantity
+_LONG_NUMBER = re.compile(r"(?<![\w.,])(?<!pid )\d{5,}(?![\w,])")
 
 
 def kind_of(gate: Gate) -> str:
@@ -81,7 +85,10 @@ def _first(gate: Gate) -> bool:
 
 
 def short(gate: Gate) -> str:
-    """What a passed gate measured, with its name if the value alone says nothing."""
-    measured = clean_line(str(gate.measured))
-    name = clean_line(gate.name).removeprefix("telemetry.").partition(": ")[0].replace("_", " ")
-    return measured if len(measured.split()) > 2 else f"{name} {measured}"
+    """What a passed gate measured, with its name unless the words of the value name the quantity."""
+    measured = _LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", clean_line(str(gate.measured)))
+    if any(word not in _UNITS for word in _WORD.findall(measured)):
+        return measured
+    name = clean_line(gate.name).removeprefix("telemetry.").replace("_", " ")
+    head, _, rest = name.partition(": ")
+    return f"{rest}: {measured}" if rest and kind_of(gate) == "item" else f"{head} {measured}"

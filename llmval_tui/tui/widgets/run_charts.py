@@ -44,6 +44,7 @@ class Band:
     upper: tuple[str, ...]
 
 
+ROOM_FOR_SINCE = 60  # columns of a chart of a latency that says from when it counts
 BANDS = (
     Band("TTFT", ("ttft_p50_ms",), ("ttft_sched_p99_ms", "ttft_p99_ms")),
     Band("TPOT", ("tpot_p50_ms",), ("tpot_p99_ms",)),
@@ -163,8 +164,8 @@ class RunCharts:
         if not self.run.alive or offered is None or achieved is None or not offered.last or achieved.last is None:
             return []
         if achieved.last >= SHORTFALL * offered.last:
-            return [("achieved = offered", "text")]
-        return [(f"achieved {number(achieved.last)} of {number(offered.last)}", "warn")]
+            return [("sent = offered", "text")]
+        return [(f"sent {number(achieved.last)} of {number(offered.last)}", "warn")]
 
     def band(self, band: Band, width: int) -> Chart | None:
         """A latency from p50 to p99; None if the run reports neither."""
@@ -182,7 +183,9 @@ class RunCharts:
         plot = Plot(Kind.BAND, shown, "chart2", limit=limit, marks=self._marks(axis))
         full, _ = signs(self.glyphs)
         words = "p50 to p99" if lower and upper else "p99" if upper else "p50"
-        title = ((band.title, "accent"), (" ms  ", "text"), (full, "chart2"), (f" {words}", "text"))
+        since = " from arrival" if upper is not None and "_sched_" in upper.name else ""
+        since = since if width >= ROOM_FOR_SINCE else ""
+        title = ((band.title, "accent"), (f" ms{since}  ", "text"), (full, "chart2"), (f" {words}", "text"))
         return Chart(
             title,
             plot,

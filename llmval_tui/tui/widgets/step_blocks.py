@@ -7,7 +7,7 @@ from itertools import chain
 from llmval_tui.actions.headline import Figure
 from llmval_tui.actions.step_state import StepState, StepStatus
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Gate, Outcome
+from llmval_tui.runs.records import Outcome
 from llmval_tui.terminal.format import cut, fit, number, short_age, took, wrap
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, STEP_SIGNS, Glyphs, Sign
 from llmval_tui.tui.data.run_history import RunRow, figure_value
@@ -18,6 +18,7 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.drawing.step_rows import StepRows
 from llmval_tui.tui.drawing.step_words import need_of, sign_of, waiting
 from llmval_tui.tui.drawing.trend import trend_signs
+from llmval_tui.tui.widgets.gate_groups import kind_of
 from llmval_tui.tui.widgets.text_rows import heading
 
 MOST_NEEDS = 5
@@ -113,6 +114,8 @@ def step_in_full(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
         words = read_markdown(status.step.text, lambda span: span if " " not in span.strip() else "…")
         words = "" if words.strip(" .:…").casefold() in ("run", "") else words.replace("…", glyphs.ellipsis)
     rows += [row((f" {line}", "text")) for line in wrap(words, width - 2)] if words else []
+    if would_run := other_command(state):
+        rows.append(row((f" {would_run}", "muted")))
     for command in commands:
         for index, line in enumerate(wrap(clean_line(command.display), width - 5)):
             rows.append(row((" $ " if not index else "     ", "key"), (line, "code")))
@@ -120,31 +123,29 @@ def step_in_full(state: ScreenState, width: int, glyphs: Glyphs) -> list[Row]:
     return rows
 
 
+def other_command(state: ScreenState) -> str:
+    """The label of the command of a new run, if the shown run ended and ran another; else ""."""
+    run, proposal = state.run, state.detail.proposal if state.detail is not None else None
+    if run is None or run.alive or proposal is None or not proposal.commands:
+        return ""
+    if [one.display for one in run.intent.commands] == [one.display for one in proposal.commands]:
+        return ""
+    key = state.keymap.hint("run")
+    return f"{key} would run" if key else "a new run would run"
+
+
 def _judged_by(state: ScreenState, status: StepStatus, width: int) -> list[Row]:
     """What judged the step last; before that, what will."""
     run = state.run
     verdict = run.verdict if run is not None and run.verdict is not None else status.verdict
     if verdict is not None and verdict.gates:
-        kinds = Counter(gate_kind(gate) for gate in verdict.gates)
-        passed = sum(gate.outcome is Outcome.PASS for gate in verdict.gates)
-        count = f"{passed} of {len(verdict.gates)} gates passed"
-        text = f"{count}: " + ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+        kinds = Counter(kind_of(gate) for gate in verdict.gates if gate.outcome is Outcome.PASS)
+        count = f"{kinds.total()} of {len(verdict.gates)} gates passed"
+        text = ": ".join(filter(None, (count, ", ".join(f"{kind} {number}" for kind, number in kinds.items()))))
         return [row((f" {line}", "muted")) for line in wrap(text, width - 2)]
     proposal = state.detail.proposal if state.detail is not None else None
     details = [detail for detail in (proposal.details if proposal is not None else ()) if "judge" in detail.casefold()]
     return [row((f" {line}", "muted")) for detail in details for line in wrap(clean_line(detail), width - 2)]
-
-
-def gate_kind(gate: Gate) -> str:
-    """The kind of a gate, for counts: the first word of its name before a colon or a dot."""
-    name = gate.name
-    if name.startswith("telemetry"):
-        return "hardware"
-    for sign in (":", "."):
-        head, found, _ = name.partition(sign)
-        if found and " " not in head.strip():
-            return {"exit": "exit codes", "artifact": "files"}.get(head, head)
-    return "results"
 
 
 def outcome_sign(shown: RunRow) -> Sign:

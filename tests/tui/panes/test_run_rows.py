@@ -5,24 +5,29 @@ from typing import Any
 
 import pytest
 
+from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.bounds import BASELINE, Bound, bounds_of
-from llmval_tui.runs.records import Gate, Outcome, why_not_passed
+from llmval_tui.actions.step_state import StepState, StepStatus
+from llmval_tui.checklist.model import Step
+from llmval_tui.runs.records import Command, Gate, Outcome, State, why_not_passed
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
+from llmval_tui.tui.data.snapshot import StepDetail
 from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.drawing.step_words import in_short
-from llmval_tui.tui.panes.load import how_to_start
-from llmval_tui.tui.panes.run import outcome_rows
-from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, running_blocks
+from llmval_tui.tui.panes.load import how_to_start, rate_rows
+from llmval_tui.tui.panes.run import outcome_rows, proposal_section, run_section
+from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, load_blocks, running_blocks
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.charts import ChartView
 from llmval_tui.tui.widgets.figures import bound_text, distance, figure_rows, figures_of, undecided_rows
-from llmval_tui.tui.widgets.gate_groups import gate_group_rows, kind_of
+from llmval_tui.tui.widgets.gate_groups import gate_group_rows, kind_of, short
 from llmval_tui.tui.widgets.gpu_charts import summary
 from llmval_tui.tui.widgets.stack import stacked
+from llmval_tui.tui.widgets.step_blocks import _judged_by, other_command
 from tests.helpers.tui_builder import LOAD_TEST, T0, Workspace, event, load_events, sample, verdict
 from tests.helpers.tui_pilot import Make, ready, text_of, until
 
@@ -62,7 +67,8 @@ def test_a_live_figure_says_its_window_what_was_asked_and_what_was_missed() -> N
     bounds = {"ttft_sched_p99_ms": SLO}
     kept = figures_of(metrics, bounds, live=True, asked_qps=28.0)
     label, value, bound = (row.plain for row in figure_rows(kept, 100, 3, BRAILLE))
-    assert "completed, last 5 s" in label and "TTFT p99, last 5 s" in label
+    assert "completed, last 5 s" in label and "TTFT p99 from arrival, last 5 s" in label
+    assert "TTFT p99, last 5 s" in figure_rows(kept, 69, 3, BRAILLE)[0].plain  # the window stays longer
     assert "29.6 QPS, asked 28" in value and "✓ ≤ 100 SLO, kept so far" in bound
     missed = figures_of(metrics, bounds, live=True, missed_s={"ttft_sched_p99_ms": 12.0})
     assert bound_text(missed[1], 40, BRAILLE) == ("! ≤ 100 SLO, missed 12 s", "warn")
@@ -98,6 +104,64 @@ def test_the_folded_hardware_begins_with_throttling_xid_and_processes() -> None:
     rows = gate_group_rows([gate(f"{name}", measured="none") for name in names], 60, BRAILLE, unfolded=False)
     line = next(row.plain for row in rows if "hardware" in row.plain)
     assert line.index("throttling") < line.index("samples")
+
+
+@pytest.mark.parametrize(
+    ("name", "measured", "shown"),
+    [
+        ("schedule delay", "p99 3.5 ms", "schedule delay p99 3.5 ms"),
+        ("generator rate", "28.00 of 28.00 requests/s, 100.0%", "generator rate 28.00 of 28.00 requests/s, 100.0%"),
+        ("generator rate", "sent 28.00 of 28.00 requests/s, 100.0%", "sent 28.00 of 28.00 requests/s, 100.0%"),
+        ("artifact: a.json", "7950358 bytes, valid", "artifact 7,950,358 bytes, valid"),
+        ("telemetry.gpu_lost", "4 of 4 GPUs present to the end", "4 of 4 GPUs present to the end"),
+        ("failed requests", "0 of 1680", "failed requests 0 of 1680"),
+        ("words: TTFT p99 < 200 ms", "45.2 ms", "TTFT p99 < 200 ms: 45.2 ms"),
+        ("telemetry.foreign_processes", "pid 123456 on GPU 1", "foreign processes pid 123456 on GPU 1"),
+    ],
+)
+def test_a_folded_gate_names_its_quantity(name: str, measured: str, shown: str) -> None:
+    assert short(gate(name, measured=measured)) == shown
+
+
+def test_the_sent_rate_is_called_sent_and_ttft_counts_from_arrival(workspace: Workspace) -> None:
+    folder = workspace.run("1.2")
+    values = {"offered_qps": 28.0, "achieved_qps": 27.9, "completed_qps": 27.0, "ttft_p50_ms": 20.0}
+    lines = [event("metrics", {**values, "ttft_sched_p99_ms": 45.0}, second) for second in range(20)]
+    (folder / "events.jsonl").write_bytes(b"".join(lines))
+    run = RunFollower(Run(folder)).snapshot()
+    text = "\n".join(row.plain for row in stacked(load_blocks(run, 150, BRAILLE, ChartView()), 20))
+    assert "sent = offered" in text and "achieved" not in text and "TTFT ms from arrival" in text
+    assert "sent   27.9" in rate_rows(run, 100)[0].plain
+
+
+def test_one_taxonomy_of_gates_that_counts_only_the_passed(workspace: Workspace) -> None:
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist))
+    run = RunFollower(Run(workspace.run("1.2"))).snapshot()
+    judged = replace(verdict(Outcome.FAIL), gates=GATES)
+    detail = StepDetail(
+        Step("1.2", "", "", (), False, 1, 1, 0, 0, {}).key, None, 1, 0, replace(run, verdict=judged), ()
+    )
+    state.key, state.snapshot = detail.key, replace(state.snapshot, detail=detail)
+    status = StepStatus(Step("1.2", "", "", (), False, 1, 1, 0, 0, {}), StepState.FAILED, None, judged)
+    text = "".join(row.plain for row in _judged_by(state, status, 120))
+    assert text == " 5 of 7 gates passed: records 1, hardware 1, load 1, item 1, checks 1"
+    rows = [row.plain for row in gate_group_rows(GATES, 100, BRAILLE, unfolded=False) if "▸ ✓" in row.plain]
+    assert [" ".join(row.split()[2:4]) for row in rows] == ["1 records", "1 hardware", "1 load", "1 item", "1 checks"]
+
+
+@pytest.mark.parametrize(("argv", "label"), [("torchrun a.py", ""), ("torchrun b.py", "r would run")])
+def test_another_command_than_the_one_that_ran_is_labelled(workspace: Workspace, argv: str, label: str) -> None:
+    state = ScreenState(LaunchSettings(workspace.root, workspace.checklist))
+    run = RunFollower(Run(workspace.run("1.2", state=State.FINISHED, verdict=verdict()))).snapshot()
+    ran = replace(run, intent=replace(run.intent, commands=[Command("main", ["x"], "torchrun a.py")]))
+    key = Step("1.2", "", "", (), False, 1, 1, 0, 0, {}).key
+    proposal = Proposal("command", "Does it.", commands=(Command("main", ["x"], argv),))
+    state.key, state.snapshot = key, replace(state.snapshot, detail=StepDetail(key, proposal, 1, 0, ran, ()))
+    assert other_command(state) == label
+    shown = [row.plain.strip() for row in proposal_section(proposal, 80, BRAILLE, other_command(state))]
+    assert ("r would run" in shown) == bool(label)
+    behind = [row.plain.strip() for row in run_section(ran, T0, 80, BRAILLE, "")]
+    assert behind[behind.index("ran") + 1] == "$ torchrun a.py"
 
 
 def test_the_baseline_is_no_gate_of_the_run() -> None:
