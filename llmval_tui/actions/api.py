@@ -63,7 +63,7 @@ class Options:
     yardstick: bool = False  # afterwards, our engine gets the load of each load test against a server of the list
     values: Mapping[str, str] = field(default_factory=dict)  # of placeholders (`--set name=value`)
     nodes: str | None = None  # the list of nodes as given (`--nodes`); None: that of the settings, or this machine
-    launcher: str | None = None  # "slurm" or "ssh"; None: that of the settings, else Slurm if it is here
+    launcher: str | None = None  # "slurm" or "ssh"; None: that of the settings, else see docs/fleet.md
     slurm_options: tuple[str, ...] = ()  # of sbatch, besides those of the settings
     same_machine: bool = False  # several names of nodes may be one machine
     confirmed: tuple[str, ...] = ()  # codes of the questions that were answered for this plan alone (`--confirm`)

@@ -142,7 +142,7 @@ def check_programs() -> None:
         if shutil.which(program) is None:
             raise Refused(
                 f"{program} is not on PATH, and the nodes are to be started by Slurm: run llmval on a login node, or "
-                "use --launcher ssh."
+                'use --launcher ssh (launcher = "ssh" below [fleet]).'
             )
 
 
@@ -242,6 +242,6 @@ def _remedy(reason: str) -> str:
         return 'name another below [fleet], slurm_options = ["--partition=…", "--account=…"]'
     if "node" in words:
         return "correct the node list (sinfo shows the nodes), or ask for what they have"
-    if "connect" in words or "controller" in words or "answer" in words:
-        return "see whether sinfo answers on this machine"
+    if any(word in words for word in ("connect", "controller", "answer", "configuration source")):
+        return 'see whether sinfo answers on this machine, or use --launcher ssh (launcher = "ssh" below [fleet])'
     return "correct slurm_options below [fleet], or the options of srun in the item"

@@ -132,6 +132,7 @@ def test_a_job_without_a_number_is_refused_and_named(make_fleet_run, programs, s
         ("Batch job submission failed: Invalid partition name specified", "partition name specified: name another"),
         ("Batch job submission failed: Requested node configuration is not available", "correct the node list"),
         ("Unable to contact slurm controller (connect failure)", "see whether sinfo answers"),
+        ("fatal: Could not establish a configuration source", 'or use --launcher ssh (launcher = "ssh" below [fleet])'),
         ("lua: say --account\nsbatch: error: Batch job submission failed: Unspecified error", "lua: say --account"),
     ],
 )  # fmt: skip
@@ -159,5 +160,5 @@ def test_nodes_that_are_down_are_known_by_slurms_word(programs):
 
 def test_a_machine_without_slurm_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match="sbatch is not on PATH"):
+    with pytest.raises(Refused, match="sbatch is not on PATH.*--launcher ssh"):
         slurm.check_programs()

@@ -110,13 +110,21 @@ def _launcher(context: Context, *, slurm_item: bool = False) -> Launcher:
     settings = context.settings
     wanted = context.options.launcher or (settings.fleet.launcher if settings is not None else None)
     if wanted is None:
-        wanted = Launcher.SLURM if slurm_item or shutil.which("sbatch") else Launcher.SSH
+        wanted = Launcher.SLURM if slurm_item or _is_slurm_here(context) else Launcher.SSH
     launcher = Launcher(wanted)
     if launcher is Launcher.SLURM:
         slurm.check_programs()
     else:
         ssh.check_program(settings.fleet.ssh if settings is not None and settings.fleet.ssh else ("ssh",))
     return launcher
+
+
+def _is_slurm_here(context: Context) -> bool:
+    """Whether Slurm is meant if nobody names a launcher: options of a job mean it, and the words of ssh mean ssh."""
+    fleet = context.settings.fleet if context.settings is not None else None
+    if context.options.slurm_options or (fleet is not None and fleet.slurm_options):
+        return True
+    return not (fleet is not None and fleet.ssh) and shutil.which("sbatch") is not None
 
 
 def _nodes(context: Context, of_item: str | None) -> tuple[str, ...]:

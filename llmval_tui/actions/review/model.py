@@ -67,7 +67,7 @@ class FleetSettings:
     """`[fleet]`: the nodes of the site and what starts them."""
 
     nodes: str | None = None  # a node list
-    launcher: str | None = None  # "slurm" or "ssh"; None: Slurm if it is here
+    launcher: str | None = None  # "slurm" or "ssh"; None: see docs/fleet.md
     slurm_options: tuple[str, ...] = ()  # of sbatch
     ssh: tuple[str, ...] = ()  # the words before the host; (): ssh
     exporter: str | None = None  # where each node's dcgm-exporter answers: a URL with {node}, or one of localhost

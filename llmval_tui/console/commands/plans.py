@@ -57,7 +57,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher",
         choices=["slurm", "ssh"],
-        help="what starts the nodes (default: slurm if here)",
+        help="what starts the nodes (default: slurm if here and no ssh is set)",
     )
     parser.add_argument(
         "--slurm-option",

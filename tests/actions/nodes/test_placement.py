@@ -95,3 +95,19 @@ def test_without_slurm_its_nodes_cannot_be_started(workspace, monkeypatch, tmp_p
     (tmp_path / "bin" / "sbatch").unlink()
     assert "sbatch is not on PATH" in str(workspace.propose(ALONE, nodes="n1", launcher="slurm").refusal)
     assert launch(workspace.propose(ALONE, nodes="n1"))["launcher"] == "ssh"
+
+
+@pytest.mark.parametrize(
+    ("fleet", "options", "launcher"),
+    [
+        ({}, {}, "slurm"),
+        ({"ssh": ("ssh", "-F", "x")}, {}, "ssh"),
+        ({"ssh": ("ssh", "-F", "x"), "slurm_options": ("--partition=gpu",)}, {}, "slurm"),
+        ({"ssh": ("ssh", "-F", "x")}, {"slurm_options": ("--partition=gpu",)}, "slurm"),
+        ({"ssh": ("ssh", "-F", "x"), "launcher": "slurm"}, {}, "slurm"),
+    ],
+)
+def test_the_words_of_ssh_mean_ssh_if_nobody_names_a_launcher(workspace, fleet, options, launcher):
+    settings = ListSettings(fleet=FleetSettings(nodes="n[1-2]", **fleet))
+    proposal = workspace.propose(f"{ALONE} <!-- llmval: nodes=each -->", gpus=0, settings=settings, **options)
+    assert launch(proposal)["launcher"] == launcher
