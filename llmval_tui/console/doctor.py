@@ -33,7 +33,7 @@ class Check:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Print the checks. Exit code 2 if the runners refuse the checkpoint of `--checkpoint`.
+    """Print the checks. Exit code 2 if the runners refuse the checkpoint of `--checkpoint`, or a node does not answer.
 
     Any other missing part gives exit code 0, because only the steps that need it fail.
     """

@@ -35,7 +35,9 @@ class Answer:
 
 
 def doctor_nodes(options: argparse.Namespace) -> int:
-    """Print what is missing on which nodes, and what differs. Exit code 0; nodes without an answer are named.
+    """Print what is missing on which nodes, and what differs.
+
+    Exit code 2 if a node did not answer (it is named), as a run on it would be refused; else 0.
 
     Raises:
         Refused: the nodes are not understood, or there is no ssh here.
@@ -59,10 +61,10 @@ def doctor_nodes(options: argparse.Namespace) -> int:
             },
             differences=found,
         )
-        return ExitCode.PASSED
-    for line in lines_of(answers, ascii_only=options.ascii):
-        print(line)
-    return ExitCode.PASSED
+    else:
+        for line in lines_of(answers, ascii_only=options.ascii):
+            print(line)
+    return ExitCode.REFUSED if any(answer.silent for answer in answers.values()) else ExitCode.PASSED
 
 
 def _ssh_words(options: argparse.Namespace) -> tuple[str, ...]:
@@ -88,7 +90,7 @@ def _ask(launch: FleetLaunch, node: str, options: argparse.Namespace) -> Answer:
         if done.returncode == 0:
             text = f"{node} answered with something else: see what its shell prints at login, and its llmval's version."
             return Answer(silent=text)
-        return Answer(silent=ssh.why_not(node, done, launch.python))
+        return Answer(silent=ssh.why_not(node, done, launch))
 
 
 def lines_of(answers: Mapping[str, Answer], *, ascii_only: bool = False, width: int = WIDTH) -> list[str]:

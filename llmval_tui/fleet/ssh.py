@@ -77,8 +77,9 @@ def on_all(nodes: Sequence[str], work: Callable[[str], Any]) -> dict[str, Any]:
         return dict(zip(nodes, pool.map(work, nodes), strict=True))
 
 
-def why_not(node: str, done: subprocess.CompletedProcess[bytes], python: str = "python") -> str:
+def why_not(node: str, done: subprocess.CompletedProcess[bytes], launch: FleetLaunch) -> str:
     """Why a node did not do what it should, in one sentence with what to do."""
+    python, by_hand = launch.python, shlex.join([*(launch.ssh or ["ssh"]), node])
     lines = [clean_line(line.strip()) for line in done.stderr.decode(errors="replace").splitlines()]
     lines = [line for line in lines if line and not _NO_REASON.search(line)]
     last = _cut(lines[-1].rstrip(".")) if lines else f"exit {done.returncode}"
@@ -86,24 +87,24 @@ def why_not(node: str, done: subprocess.CompletedProcess[bytes], python: str = "
     if "pam_slurm" in said:
         return f"{node} lets nobody in without a Slurm job there: use --launcher slurm."
     if done.returncode in (124, 255):
-        return _not_reached(node, said, last)
+        return _not_reached(node, said, last, by_hand)
     if done.returncode == 127 or "no module named" in said or ("no such file" in last.casefold() and python in last):
         return f"{node} has no llmval at {python} ({last}): install it there at the same path."
-    return f"{node} refused ({last}): look there (ssh {node}), or leave it out."
+    return f"{node} refused ({last}): look there ({by_hand}), or leave it out."
 
 
-def _not_reached(node: str, said: str, last: str) -> str:
-    """The same for the exit codes that are ssh's own."""
+def _not_reached(node: str, said: str, last: str, by_hand: str) -> str:
+    """The same for the exit codes that are ssh's own. `by_hand`: the command that reaches the node."""
     if "could not resolve hostname" in said:
         return f"{node} does not resolve: correct the name in the node list, or add it to ssh's config or /etc/hosts."
     if "host key" in said:
         return (
-            f"the host key of {node} is not known, or is another than before: connect once by hand (ssh {node}) and "
+            f"the host key of {node} is not known, or is another than before: connect once by hand ({by_hand}) and "
             "check it."
         )
     if "permission denied" in last.casefold() or "too many authentication failures" in said:
-        return f"{node} lets nobody in without a password: put a key there (ssh-copy-id {node}), or use ssh-agent."
-    return f"{node} cannot be reached ({last}): see whether ssh {node} works, or leave it out."
+        return f"{node} lets nobody in without a password: put a key there, so that {by_hand} works, or use ssh-agent."
+    return f"{node} cannot be reached ({last}): see whether {by_hand} works, or leave it out."
 
 
 def _cut(text: str, longest: int = 200) -> str:
@@ -120,7 +121,7 @@ def ask(run_folder: Path, launch: FleetLaunch, nodes: Sequence[str], checklist: 
         done = call(launch, node, f"{line} --name {shlex.quote(node)}{look}")
         after = time.time_ns()
         if done.returncode != 0:
-            return None, why_not(node, done, launch.python), after
+            return None, why_not(node, done, launch), after
         try:
             found = decode(NodeProbe, json.loads(done.stdout.splitlines()[-1]))
         except (ValueError, TypeError, AttributeError, IndexError):
@@ -183,7 +184,7 @@ class Nodes:
         if not self._shared[node]:
             done = call(self.launch, node, f"mkdir -p {folder} && tar -C {folder} -xf -", data=self._bundle())
             if done.returncode != 0:
-                return why_not(node, done, self.launch.python)
+                return why_not(node, done, self.launch)
         agent = [self.launch.python, "-m", "llmval_tui.plans.node_agent", str(self.run.folder)]
         line = shlex.join([*agent, "--nodes", ",".join(self.nodes), "--name", node])
         done = call(
@@ -191,7 +192,7 @@ class Nodes:
             node,
             f"mkdir -p {own} && cd / && (setsid nohup {line} >>{own}/agent.log 2>&1 </dev/null &)",
         )
-        return why_not(node, done, self.launch.python) if done.returncode != 0 else None
+        return why_not(node, done, self.launch) if done.returncode != 0 else None
 
     def _bundle(self) -> bytes:
         """What an agent needs: the intent, its scripts and secrets, and who the nodes are."""
@@ -271,7 +272,7 @@ class Nodes:
         """End what a run has left on nodes; a sentence for each that could not be looked at."""
         line = shlex.join([self.launch.python, "-m", "llmval_tui.fleet.leftovers", str(self.run.folder)])
         done = on_all(nodes, lambda node: call(self.launch, node, f"cd / && {line} --name {shlex.quote(node)}"))
-        return {node: why_not(node, one, self.launch.python) for node, one in done.items() if one.returncode != 0}
+        return {node: why_not(node, one, self.launch) for node, one in done.items() if one.returncode != 0}
 
     def close(self) -> None:
         for ear in self._ears.values():

@@ -101,18 +101,23 @@ def test_doctor_asks_every_node_and_compares_them(ssh, tmp_path, capsys):
         (ssh / f"n{number}.json").write_text(json.dumps(answer))
     code, out, _ = run(capsys, "doctor", "--nodes", "n[1-5]", "--workspace", str(tmp_path))
     lines = out.splitlines()
-    assert code == 0 and lines[0].startswith("✗ n5 does not resolve")
+    assert code == 2 and lines[0].startswith("✗ n5 does not resolve")
     assert lines[1] == "✗ n2: 7 of 8 GPUs answer"
     assert "✗ torch: not installed on n3" in out and "pip install torch" in out
     assert "driver" in out and "n2 570.1" in out and "✓ 3 of 4 nodes have the configuration of most" in out
+    assert run(capsys, "doctor", "--nodes", "n[1-4]", "--workspace", str(tmp_path))[0] == 0, "all answered"
     code, out, _ = run(capsys, "doctor", "--nodes", "n[1-5]", "--workspace", str(tmp_path), "--json")
     found = json.loads(out)
-    assert "does not resolve" in found["nodes"]["n5"]["silent"] and found["differences"][0]["key"] == "gpu_count"
+    assert (
+        code == 2
+        and "does not resolve" in found["nodes"]["n5"]["silent"]
+        and found["differences"][0]["key"] == "gpu_count"
+    )
 
 
 def test_a_node_that_answers_something_else_is_named(ssh, tmp_path, capsys):
     (ssh / "n1.json").write_text("Welcome to n1\n")
     code, out, _ = run(capsys, "doctor", "--nodes", "n1", "--workspace", str(tmp_path))
-    assert code == 0 and "n1 answered with something else" in out
+    assert code == 2 and "n1 answered with something else" in out
     code, _, err = run(capsys, "doctor", "--nodes", "n[1-", "--workspace", str(tmp_path))
     assert code == 2 and "bracket" in err

@@ -11,7 +11,7 @@ import pytest
 
 from llmval_tui.fleet import ssh
 from llmval_tui.fleet.heartbeat import Pulse
-from llmval_tui.fleet.launch import Launcher, launch_of
+from llmval_tui.fleet.launch import FleetLaunch, How, Launcher, launch_of
 from llmval_tui.fleet.manifest import write_manifest
 from llmval_tui.fleet.ssh import extract
 
@@ -55,8 +55,14 @@ def remote(tmp_path: Path, make_fleet_run):
 )
 def test_why_a_node_cannot_be_used_is_one_sentence_with_a_remedy(code, said, words):
     done = subprocess.CompletedProcess(["ssh"], code, b"", f"{said}\r\n".encode())
-    reason = ssh.why_not("n9", done, "/opt/v/bin/python")
+    reason = ssh.why_not("n9", done, SITE)
     assert words in reason and "\n" not in reason and ":" in reason
+    assert "ssh n9" not in reason, "the command by hand has the words of the site's own ssh"
+    if "reached" in words or "host key" in words or "password" in words:
+        assert "ssh -F 'a b' n9" in reason
+
+
+SITE = FleetLaunch(Launcher.SSH, How.EACH, 2, "/opt/v/bin/python", ssh=["ssh", "-F", "a b"])
 
 
 def part(folder: Path, node: str) -> tuple[Path, str]:
