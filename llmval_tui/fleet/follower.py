@@ -97,6 +97,7 @@ class FleetFollower:
             intent.step.number,
             intent.step.text,
             intent.how or "",
+            intent.launcher or "",
             " ".join(part for part in (job.state, f"({job.reason})" if job.reason else None) if part) if job else "",
             (job.refused or "") if job else "",
             verdict.outcome if verdict is not None else None,

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from llmval_tui.fleet.launch import PARAMETER
+from llmval_tui.fleet.launch import PARAMETER, Launcher
 from llmval_tui.fleet.node_state import NEEDS_A_PERSON, URGENCY, NodeState
 from llmval_tui.fleet.outliers import deviation, shortfall
 from llmval_tui.fleet.record import Difference, GroupStatistics, MetricStatistics
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.runs.records import Outcome
+from llmval_tui.runs.records import JOB_WAITS, Outcome
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import GpuSample
 
@@ -49,6 +49,7 @@ class Overview:
     step: str = ""  # its number
     text: str = ""  # of the item
     how: str = ""  # "each", "collective"
+    launcher: str = ""  # "slurm", "ssh"
     job: str = ""  # what Slurm or ssh says, such as "PENDING (Resources)"
     refused: str = ""  # why nothing was started
     outcome: Outcome | None = None  # of the run
@@ -107,10 +108,19 @@ def watched(telemetry: "Mapping[str, NodeTelemetry]", now: float) -> Overview:
 
 def progress_text(overview: Overview) -> str:
     """How far the nodes are, in one line: `1 no answer (n7), 63 running; least far: n3, measure, 40 %`."""
-    if overview.job and not any(node.age_s is not None or node.phase for node in overview.nodes):
-        count = len(overview.nodes)
-        wait = "1 node waits for its job: " if count == 1 else f"{count} nodes wait for their job: "
-        return f"{wait if count else ''}{overview.job}"
+    if not any(node.age_s is not None or node.phase for node in overview.nodes):
+        if overview.refused:
+            return "refused: nothing was started"
+        word, count = overview.job.partition(" ")[0], len(overview.nodes)
+        if word in JOB_WAITS:
+            wait = "1 node waits for its job: " if count == 1 else f"{count} nodes wait for their job: "
+            return f"{wait if count else ''}{overview.job}"
+        if word == "SUBMITTING":
+            return "submitting the job"
+        if not word and all(node.state is NodeState.QUEUED for node in overview.nodes):
+            return "asking the nodes" if overview.launcher == Launcher.SSH else ""
+        if word == "STARTING":
+            return "starting the agents"
     parts = []
     for state in URGENCY:
         names = [node.name for node in overview.nodes if node.state is state]

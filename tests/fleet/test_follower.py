@@ -172,6 +172,12 @@ def test_one_line_says_how_far_the_nodes_are():
         == "1 node waits for its job: PENDING (Resources)"
     )
     assert progress_text(Overview((), job="PENDING (Resources)")) == "PENDING (Resources)"
+    assert progress_text(Overview((waiting,), launcher="slurm", job="SUBMITTING")) == "submitting the job"
+    assert progress_text(Overview((waiting,), launcher="ssh")) == "asking the nodes"
+    assert progress_text(Overview((waiting,), launcher="ssh", job="STARTING")) == "starting the agents"
+    begun = NodeView("n1", NodeState.RUNNING)
+    assert progress_text(Overview((begun,), launcher="ssh", job="RUNNING")) == "1 running", "it has no job to wait for"
+    assert progress_text(Overview((waiting,), job="REFUSED", refused="n1: no")) == "refused: nothing was started"
     assert (
         progress_text(Overview((node("n1", NodeState.PASSED), node("n2", NodeState.JUDGING)))) == "1 judging, 1 passed"
     )
