@@ -160,5 +160,5 @@ def test_nodes_that_are_down_are_known_by_slurms_word(programs):
 
 def test_a_machine_without_slurm_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Refused, match="sbatch is not on PATH.*--launcher ssh"):
+    with pytest.raises(Refused, match=r"sbatch is not on PATH.*--launcher ssh"):
         slurm.check_programs()
