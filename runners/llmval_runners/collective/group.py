@@ -1,6 +1,7 @@
 """The ranks of the test: one group over the CPU for agreement, one for the measured collectives."""
 
 import os
+import pickle
 import re
 import time
 from collections.abc import Iterator
@@ -48,18 +49,22 @@ class Group:
             torch.cuda.synchronize(self.device)
 
     def gather(self, mine: Any) -> list[Any]:
-        """Every rank's object, on every rank; also a barrier."""
-        found: list[Any] = [None] * self.size
+        """Every rank's object, on every rank; also a barrier.
+
+        `dist.all_gather_object` does the same, and needs NumPy, which PyTorch does not bring.
+        """
+        data = _bytes(mine)
         with self.guarded("agreement"):
-            dist.all_gather_object(found, mine)
-        return found
+            sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+            dist.all_gather(sizes, torch.tensor([len(data)]))
+            longest = max(int(size) for size in sizes)
+            found = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
+            dist.all_gather(found, torch.cat([data, torch.zeros(longest - len(data), dtype=torch.uint8)]))
+        return [_object(one[: int(size)]) for one, size in zip(found, sizes, strict=True)]
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's object, on every rank."""
-        found = [value]
-        with self.guarded("agreement"):
-            dist.broadcast_object_list(found, src=0)
-        return found[0]
+        return self.gather(value if self.rank == 0 else None)[0]
 
     @contextmanager
     def guarded(self, what: str) -> Iterator[None]:
@@ -77,3 +82,11 @@ class Group:
             raise RankLost(f"rank {self.rank} lost another rank during {what} ({cause})") from error
         finally:
             self.waiting_since = None
+
+
+def _bytes(value: Any) -> torch.Tensor:
+    return torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+
+
+def _object(data: torch.Tensor) -> Any:
+    return pickle.loads(bytes(data.tolist()))
