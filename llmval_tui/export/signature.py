@@ -84,7 +84,12 @@ def check(data: bytes, signature: bytes | None, signers: Path | None) -> Signed:
             words = [program, "-Y", "verify", "-f", str(signers), "-I", name, "-n", NAMESPACE, "-s", file.name]
             if name and not _run(words, data).returncode:
                 return Signed("good", f"Signed by {clean_line(name)} with the {key}.", key, name)
-    return Signed("unknown signer", f"The signature by the {key} is valid, but {signers} does not have that key.", key)
+    return Signed(
+        "unknown signer",
+        f"The signature by the {key} is valid, but {signers} has no line for that key: NAME ssh-ed25519 AAAA…, the name "
+        "first.",
+        key,
+    )
 
 
 def _program() -> str:

@@ -397,6 +397,9 @@ class Search:
             parts.append(f"{len(below)} of {count} trials failed at rates that hold")
         if over:
             parts.append(f"{len(over)} of {count} held above the interval")
+        if mixed := [rate for rate, held, failed, _ in self._rates() if held and failed]:
+            span = f"{mixed[0]:.4g}" + (f" to {mixed[-1]:.4g}" if len(mixed) > 1 else "")
+            parts.append(f"at {span} requests/s some trials held and others failed")
         readings = [trial.host for trial in self.trials if trial.host is not None]
         for key, least, words in (
             ("other_cpu_percent", BUSY_PERCENT, "of its CPU served other processes"),
@@ -406,6 +409,12 @@ class Search:
             if values and max(values) >= least:
                 parts.append(f"up to {max(values):.0f} % {words}")
         return "; ".join(parts) or "quiet: no trial contradicts the others"
+
+    def _surely(self) -> str:
+        """The highest rate below which no trial failed."""
+        failed = min((rate for rate, _, failed, _ in self._rates() if failed), default=math.inf)
+        best = max((rate for rate, held, _, _ in self._rates() if held and rate < failed), default=None)
+        return f"; all trials up to {best:.4g} requests/s held" if best is not None else ""
 
     def sentence(self) -> str:
         """The outcome in one sentence."""
@@ -437,8 +446,8 @@ class Search:
                 return f"even the lowest rate does not hold ({above}): pass a lower --target-qps"
             case "unconfirmed":
                 return (
-                    f"no rate was confirmed in {len(self.trials)} trials ({self.noise()}): pass a longer "
-                    "--trial-duration or more --max-trials, or quieten the host"
+                    f"no rate was confirmed in {len(self.trials)} trials{self._surely()} ({self.noise()}): pass a "
+                    "longer --trial-duration or more --max-trials, or quieten the host"
                 )
         best_so_far = f"{self.held_qps:.4g} requests/s held" if self.held_qps is not None else "no rate had held"
         return f"the search ended early, after {len(self.trials)} trials; {best_so_far} by then"

@@ -117,6 +117,7 @@ def test_a_host_that_is_too_noisy_gets_a_wider_interval_and_no_finding() -> None
     low, high = search.interval
     assert low < 50 < high and high > low * 1.05
     assert "quieten the host" in search.sentence()
+    assert "some trials held and others failed" in search.noise(), "a rate that did both contradicts itself"
 
 
 def bursts(planned: NextTrial, width: float = 0.07) -> Trial:
