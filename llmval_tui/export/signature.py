@@ -86,8 +86,8 @@ def check(data: bytes, signature: bytes | None, signers: Path | None) -> Signed:
                 return Signed("good", f"Signed by {clean_line(name)} with the {key}.", key, name)
     return Signed(
         "unknown signer",
-        f"The signature by the {key} is valid, but {signers} has no line for that key: NAME ssh-ed25519 AAAA…, the name "
-        "first.",
+        f"The signature by the {key} is valid, but {signers} has no line for that key: NAME ssh-ed25519 AAAA…, the "
+        "name first.",
         key,
     )
 
