@@ -8,7 +8,7 @@ from llmval_tui.tui.widgets.gpu_charts import ODD
 from llmval_tui.tui.widgets.text_rows import labelled
 
 MOST_NAMED = 2  # odd GPUs in the line; the others are counted
-_REASONS = (("thermal", "thermal"), ("power_brake", "power brake"))
+_REASONS = (("thermal", "thermal"), ("power_brake", "power brake"), ("power_cap", "power cap"))
 
 
 def gpu_line(review: GpuReview) -> tuple[str, str]:
@@ -40,7 +40,7 @@ def gpu_line_rows(review: GpuReview | None, width: int) -> list[Row]:
 
 
 def reason_word(reason: str) -> str:
-    """A fault's reason for lower clocks as people say it: `thermal`, `power brake`."""
+    """A reason for lower clocks as people say it: `thermal`, `power brake`."""
     return next((word for part, word in _REASONS if part in reason), reason)
 
 

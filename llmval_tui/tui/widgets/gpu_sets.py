@@ -13,9 +13,11 @@ from llmval_tui.tui.data.history import Series
 from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.widgets.charts import Chart, beside, chart_row, shares
 from llmval_tui.tui.widgets.gpu_charts import (
+    IDLE,
     NARROWEST,
     ComparedGpu,
     GpuView,
+    faults_of,
     from_median_span,
     gpu_table,
     is_hot,
@@ -25,8 +27,10 @@ from llmval_tui.tui.widgets.gpu_charts import (
     memory_text,
     percent,
     problems_of,
+    slowed_by,
     worst_first,
 )
+from llmval_tui.tui.widgets.gpu_line import reason_word
 from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed
 
 MANY = 16  # GPUs from which on the sets scroll, the furthest from the median first
@@ -75,10 +79,14 @@ def gpu_blocks(
 
     def draw(_: int) -> list[Row]:
         found: list[Row] = []
+        titles = {cells: gpu_titles(gpus, cells, glyphs, stale=stale) for cells in set(sets)}
         for start in range(0, len(gpus), across):
             part = gpus[start : start + across]
             blocks = [
-                gpu_set(one, view, sets[index], fields, heights, glyphs, stale=stale) for index, one in enumerate(part)
+                gpu_set(
+                    one, titles[sets[index]][one.gpu.index], view, sets[index], fields, heights, glyphs, stale=stale
+                )
+                for index, one in enumerate(part)
             ]
             # The last row of sets may have one GPU less.
             blocks += [[[(" " * cells, "text")]] * len(blocks[0]) for cells in sets[len(part) :]]
@@ -123,6 +131,7 @@ def gpu_chart(
 
 def gpu_set(
     one: ComparedGpu,
+    title: list[Span],
     view: GpuView,
     width: int,
     fields: Sequence[Fields],
@@ -131,8 +140,8 @@ def gpu_set(
     *,
     stale: bool,
 ) -> list[list[Span]]:
-    """One GPU: its figures in a row, and its charts below them."""
-    rows = [gpu_title(one, width, glyphs, stale=stale)]
+    """One GPU: its `title` with its figures, and its charts below them."""
+    rows = [title]
     for line, height in zip(fields, heights, strict=True):
         cells = shares(width + 1, len(line), gap=2)
         parts = []
@@ -174,61 +183,100 @@ def gpu_foot(view: GpuView, width: int, lines: Sequence[Fields], glyphs: Glyphs,
     return [joined(axes), joined(names)]
 
 
-def gpu_title(one: ComparedGpu, width: int, glyphs: Glyphs, *, stale: bool) -> list[Span]:
-    """The GPU with its problems and its figures, as many as fit; exactly `width` cells.
+Titles = dict[int, list[Span]]  # by the GPU's index
 
-    The figures that show how far it is from the others keep their place: a long reason is cut instead.
+
+def gpu_titles(every: Sequence[ComparedGpu], width: int, glyphs: Glyphs, *, stale: bool) -> Titles:
+    """Each GPU with its problems and its figures, exactly `width` cells; all have the same columns.
+
+    The figures that show how far a GPU is from the others keep their place: a long reason is said in short instead.
     """
-    gpu = one.gpu
-    role = "muted" if stale else "text"
-    spans: list[Span] = [(f"GPU {gpu.index}", "title")]
-    if is_lost(gpu):
-        spans.append(("  lost: no reading", "bad"))
-    elif stale:
-        spans.append(("  stale", "bad"))
+    figures = {one.gpu.index: gpu_figures(one, stale=stale) for one in every}
+    widths = [max(cell_len(row[column][0]) for row in figures.values()) for column in range(len(LEAST_CELLS))]
+    cells = [max(found, least) if found else 0 for found, least in zip(widths, LEAST_CELLS, strict=True)]
+    name = max(cell_len(f"GPU {one.gpu.index}") for one in every)
+    room = width - name - sum(2 + one for one in cells[:KEPT] if one)
+    said = {one.gpu.index: states(one.gpu, stale=stale) for one in every}
+    forms = [{index: form[place] for index, form in said.items()} for place in range(3)]
+    longest = [max(map(cell_len, form.values())) for form in forms]
+    spare = room - sum(2 + one for one in cells[KEPT:] if one)
+    rooms = (spare, room, room)  # all of a reason only where it displaces nothing
+    place = next((place for place, one in enumerate(longest) if one + 2 <= rooms[place]), len(forms) - 1)
+    states_room = min(longest[place], max(0, room - 2))
+    titles: Titles = {}
+    for one in every:
+        gpu = one.gpu
+        spans: list[Span] = [(f"GPU {gpu.index}".ljust(name), "title")]
+        used = name
+        if states_room:
+            healthy = not is_lost(gpu) and not stale and not problems_of(gpu)
+            serious = is_lost(gpu) or stale or any(not found.startswith("throttled") for found in problems_of(gpu))
+            text = fit(forms[place][gpu.index], states_room, glyphs.ellipsis)
+            spans.append((f"  {text}", "muted" if healthy else "bad" if serious else "warn"))
+            used += 2 + states_room
+        for (text, role), room_of in zip(figures[gpu.index], cells, strict=True):
+            if room_of and used + 2 + room_of > width:
+                break  # of every GPU
+            if room_of:
+                spans.append((f"  {text.rjust(room_of)}", role))
+                used += 2 + room_of
+        titles[gpu.index] = cut([*spans, (" " * max(0, width - used), "text")], width)
+    return titles
+
+
+ONE_WORD = {"power cap": "capped", "power brake": "braked", "hw_slowdown": "slowed"}
+GENERAL = ("hw_slowdown", "sw_power_cap")  # say nothing beside another reason
+
+
+def states(gpu: GpuSample, *, stale: bool) -> tuple[str, str, str]:
+    """What is wrong with a GPU: in full, in people's words, and in one word."""
+    head = ["lost: no reading"] if is_lost(gpu) else ["stale"] if stale else []
+    found = [problem for problem in problems_of(gpu) if problem != "no reading"]
+    reasons = slowed_by(gpu)
+    reasons = [one for one in reasons if one not in GENERAL] or reasons
+    slowed = f"throttled: {', '.join(dict.fromkeys(map(reason_word, reasons)))}"
+    short = [slowed if problem.startswith("throttled") else problem for problem in found]
+    word = next(iter([*head, *found]), "").partition(":")[0]
+    if word == "throttled":
+        word = ONE_WORD.get(why := reason_word(reasons[0]), why)
+    if not head and not found and IDLE in (gpu.throttle_reasons or ()):
+        return "idle", "idle", "idle"
+    return ", ".join([*head, *found]), ", ".join([*head, *short]), word
+
+
+# Of each figure below: util, power, temperature, distance from the median, memory; then those without a chart.
+LEAST_CELLS = (5, 9, 5, 7, 9, 0, 8, 6, 9, 8)
+KEPT = 5  # of them stay beside a problem
+
+
+def gpu_figures(one: ComparedGpu, *, stale: bool) -> list[Span]:
+    """The figures of a GPU, one for each of `LEAST_CELLS`; "" for one that has no chart and is not known."""
+    gpu, role = one.gpu, "muted" if stale else "text"
+    strong = "muted" if stale else "title"
     limit = f"/{number(gpu.power_limit_w)}" if gpu.power_limit_w else ""
-    figures: list[Span] = [
-        (percent(gpu.sm_util_percent), "warn" if gpu.sm_util_percent is None else "muted" if stale else "title"),
-        (f"{number(gpu.power_w)}{limit} W", "warn" if gpu.power_w is None else "muted" if stale else "title"),
-        (
-            f"{number(gpu.temperature_c)} °C",
-            "warn" if gpu.temperature_c is None or (is_hot(gpu) and not stale) else role,
-        ),
+    hot = gpu.temperature_c is None or (is_hot(gpu) and not stale)
+    links = gpu.nvlink_rx_gb_per_s is not None and gpu.nvlink_tx_gb_per_s is not None
+    count = len(gpu.processes or ())
+    processes = f"{count} process{'es' if count > 1 else ''}" if count else "no process"
+    processes = processes if gpu.processes is not None else ""
+    clock = "" if gpu.sm_clock_mhz is None else f"{gpu.sm_clock_mhz:.0f} MHz"
+    return [
+        (percent(gpu.sm_util_percent), "warn" if gpu.sm_util_percent is None else strong),
+        (f"{number(gpu.power_w)}{limit} W", "warn" if gpu.power_w is None else strong),
+        (f"{number(gpu.temperature_c)} °C", "warn" if hot else role),
+        from_median_span(one.from_median) if one.from_median is not None else ("", role),
+        (f"{memory_text(gpu)} GiB", "warn" if gpu.memory_used_bytes is None else role),
+        (f"NVLink {number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)}" if links else "", role),
+        ("" if gpu.tensor_util_percent is None else f"tensor {percent(gpu.tensor_util_percent)}", role),
+        ("" if gpu.dram_util_percent is None else f"DRAM {percent(gpu.dram_util_percent)}", role),
+        (processes, "muted"),
+        (clock, "warn" if slowed_badly(gpu) else "muted"),
     ]
-    if one.from_median is not None:
-        figures.append(from_median_span(one.from_median))
-    kept = sum(2 + cell_len(text) for text, _ in figures)
-    for problem in problems_of(gpu):
-        room = width - kept - sum(cell_len(text) for text, _ in spans) - 2
-        if problem != "no reading" and room > 0:
-            kind = "warn" if problem.startswith("throttled") else "bad"
-            spans.append((f"  {fit(problem, min(room, cell_len(problem)), glyphs.ellipsis)}", kind))
-    figures.append((f"{memory_text(gpu)} GiB", "warn" if gpu.memory_used_bytes is None else role))
-    figures += more_figures(gpu, role)
-    used = sum(cell_len(text) for text, _ in spans)
-    for text, kind in figures:
-        if used + 2 + cell_len(text) <= width:
-            spans.append((f"  {text}", kind))
-            used += 2 + cell_len(text)
-    return cut([*spans, (" " * max(0, width - used), "text")], width)
 
 
-def more_figures(gpu: GpuSample, role: str) -> list[Span]:
-    """The known figures that have no chart; unknown ones are left out, because no verdict needs them."""
-    found: list[Span] = []
-    if gpu.nvlink_rx_gb_per_s is not None and gpu.nvlink_tx_gb_per_s is not None:
-        found.append((f"NVLink {number(gpu.nvlink_rx_gb_per_s)}/{number(gpu.nvlink_tx_gb_per_s)}", role))
-    if "gpu_idle" in (gpu.throttle_reasons or ()):
-        found.append(("idle", "muted"))
-    for name, value in (("tensor", gpu.tensor_util_percent), ("DRAM", gpu.dram_util_percent)):
-        if value is not None:
-            found.append((f"{name} {percent(value)}", role))
-    if gpu.sm_clock_mhz is not None:
-        found.append((f"{gpu.sm_clock_mhz:.0f} MHz", "muted"))
-    if gpu.processes is not None:
-        count = len(gpu.processes)
-        found.append(("no process" if not count else f"{count} process{'es' if count > 1 else ''}", "muted"))
-    return found
+def slowed_badly(gpu: GpuSample) -> bool:
+    """Whether a fault lowers its clock."""
+    return any(problem.startswith("throttled") for problem in faults_of(gpu))
 
 
 def cut(spans: Sequence[Span], width: int) -> list[Span]:
