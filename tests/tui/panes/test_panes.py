@@ -37,7 +37,7 @@ async def test_telemetry_distinguishes_live_stale_and_recorded(workspace: Worksp
         pane = app.main.panes["telemetry"]
         await until(pilot, lambda: "GPU 7" in text_of(pane))
         assert "live" in text_of(pane) and "stale" not in text_of(pane)
-        assert "throttled: sw_power_cap" in text_of(pane)
+        assert "throttled: power cap" in text_of(pane)
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "recorded with run" in text_of(pane) and "GPU 1" in text_of(pane))
         assert "GPU 7" not in text_of(pane)
