@@ -1,6 +1,7 @@
 """A workspace with the recorded run of many simulated nodes, for benchmarks, tests and pictures."""
 
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -99,6 +100,22 @@ def make_fleet(
         verdict = Verdict(1, RUN_ID, Outcome.FAIL, [gate], "2026-01-02T03:10:05Z", "a node is slow")
         (folder / "verdict.json").write_bytes(to_json(verdict))
     return Run(folder)
+
+
+def make_refused_fleet(root: Path, nodes: int, reason: str, *, judged: bool = True) -> Run:
+    """A run that was refused before its start: no node has written anything. `reason`: why, in a sentence."""
+    run = make_fleet(root, nodes, slow=(), failed=(), silent=(), fewer=(), judged=False)
+    shutil.rmtree(run.folder / "nodes")
+    names = names_of(nodes)
+    job = JobStatus(None, None, names, state="REFUSED", refused=reason)
+    (run.folder / "status.json").write_bytes(to_json(Status(state=State.FINISHED, job=job)))
+    if judged:
+        results = {name: NodeResult(NodeOutcome.LOST, "nothing was started") for name in names}
+        write_fleet(run.folder, Fleet(1, RUN_ID, "ssh", "each", results, names))
+        gate = Gate("started", Outcome.INCONCLUSIVE, "no", "on all nodes", reason)
+        verdict = Verdict(1, RUN_ID, Outcome.INCONCLUSIVE, [gate], "2026-01-02T03:10:05Z", reason)
+        (run.folder / "verdict.json").write_bytes(to_json(verdict))
+    return Run(run.folder)
 
 
 def _metrics(speed: float, draw: random.Random) -> dict[str, float | None]:

@@ -144,6 +144,7 @@ def as_json(overview: Overview) -> dict[str, Any]:
         "step": overview.step or None,
         "how": overview.how or None,
         "job": overview.job or None,
+        "refused": overview.refused or None,
         "outcome": overview.outcome,
         "compared": overview.compared,
         "nodes": {
@@ -177,6 +178,7 @@ def node_lines(runs: Sequence[Run], signs: Glyphs, width: int) -> list[str]:
         metric = metrics[0] if metrics else None
         title = "".join(text for text, _ in fleet_rows.title_spans(overview, metric, width))
         lines += ["", title.rstrip()]
+        lines += [f" {line}" for line in wrap(clean_line(overview.refused), width - 2)] if overview.refused else []
         shown = fleet_rows.worst_rows(
             overview, metric, signs, width, "name", frozenset(NODE_SIGNS), len(overview.nodes)
         )

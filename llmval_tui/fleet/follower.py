@@ -77,10 +77,11 @@ class FleetFollower:
         self._next = (self._next + count) % max(1, len(followers))
         over = fleet is not None or status.state is State.FINISHED
         lost = status.job.lost if status.job is not None else {}
+        refused = status.job is not None and status.job.refused is not None
         verdict = run.verdict()
         intent = run.intent
         begun = status.job is not None and status.job.state not in (None, *JOB_WAITS)
-        views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name)) for one in followers]
+        views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name), refused=refused) for one in followers]
         if fleet is not None:
             said = reasons(fleet.statistics)
             views = [_judged(view, fleet, said.get(view.name, [])) for view in views]
@@ -204,11 +205,11 @@ class _NodeFollower:
         except Refused:
             return  # it has not started yet; a damaged record is named by the verdict
 
-    def view(self, now: float, *, over: bool, begun: bool, lost: str | None) -> NodeView:
+    def view(self, now: float, *, over: bool, begun: bool, lost: str | None, refused: bool) -> NodeView:
         """The node as its files show it. `over`: the run has ended. `begun`: its job has. `lost`: why the launcher gave
-        the node up."""
+        the node up. `refused`: the run was refused before its start."""
         age = None if self._arrived is None else max(0.0, now - self._arrived)
-        state, reason = self._state_of(age, over=over, begun=begun, lost=lost)
+        state, reason = self._state_of(age, over=over, begun=begun, lost=lost, refused=refused)
         return NodeView(
             self.name,
             state,
@@ -221,7 +222,9 @@ class _NodeFollower:
             tuple(self._sample.gpus) if self._sample is not None else (),
         )
 
-    def _state_of(self, age: float | None, *, over: bool, begun: bool, lost: str | None) -> tuple[NodeState, str]:
+    def _state_of(
+        self, age: float | None, *, over: bool, begun: bool, lost: str | None, refused: bool
+    ) -> tuple[NodeState, str]:
         if self._problem:
             return NodeState.INCONCLUSIVE, self._problem
         if self.verdict is not None:
@@ -229,6 +232,8 @@ class _NodeFollower:
             return _OF_OUTCOME[outcome], "" if outcome is NodeOutcome.PASS else self.verdict.summary
         if lost is not None:
             return NodeState.LOST, lost
+        if refused and self._state is None and age is None:
+            return NodeState.NOT_STARTED, ""  # it may have answered: nobody knows that anything is wrong with it
         seen = f"; last seen in phase {self._progress.phase}" if self._progress.phase else ""
         if over:
             return NodeState.LOST, f"it left no verdict{seen}"
@@ -245,7 +250,7 @@ class _NodeFollower:
 def _judged(view: NodeView, fleet: Fleet, named: Sequence[str]) -> NodeView:
     """The node as `fleet.json` has it. `named`: why it is called slow."""
     result = fleet.nodes.get(view.name)
-    if result is None:
+    if result is None or view.state is NodeState.NOT_STARTED:
         return view
     state, reason = _OF_OUTCOME[result.outcome], result.reason or ""
     if named:

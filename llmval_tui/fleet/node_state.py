@@ -15,6 +15,7 @@ class NodeState(StrEnum):
     JUDGING = "judging"
     RUNNING = "running"
     QUEUED = "queued"
+    NOT_STARTED = "not started"  # the run was refused before its start
     PASSED = "passed"
     ANSWERS = "answers"  # no run: its exporter answers
 

@@ -17,6 +17,7 @@ _KINDS = {
     StepState.FAILED: "fail",
     StepState.INVALID: "invalid",
     StepState.INCONCLUSIVE: "inconclusive",
+    StepState.REFUSED: "inconclusive",
     StepState.ASKING: "inconclusive",
 }
 _STATES = {

@@ -218,6 +218,8 @@ def title_spans(overview: Overview, metric: str | None, width: int) -> Spans:
     if overview.how:
         over = "once over all nodes" if overview.how == "collective" else "on each node"
         parts.append((f"  {len(overview.nodes)} nodes, {over}", "muted"))
+    if overview.refused:
+        return _cut_spans([*parts, ("  refused", "warn")], width)
     if overview.job:
         parts.append((f"  {clean_line(overview.job)}", "busy" if overview.outcome is None else "muted"))
     if overview.outcome is not None:

@@ -31,6 +31,7 @@ STEP_SIGNS = {
     StepState.FAILED: Sign("✗", "!", "failed", "bad"),
     StepState.INVALID: Sign("⊘", "#", "invalid", "warn"),
     StepState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
+    StepState.REFUSED: Sign("⊘", "#", "refused", "warn"),
     StepState.ASKING: Sign("?", "?", "asking", "accent"),
     StepState.UNREADABLE: Sign("▨", "=", "unreadable", "bad"),
 }
@@ -54,6 +55,7 @@ NODE_SIGNS = {
     NodeState.JUDGING: Sign("◔", "~", "judging", "busy"),
     NodeState.RUNNING: Sign("▸", ">", "running", "busy"),
     NodeState.QUEUED: QUEUED,
+    NodeState.NOT_STARTED: Sign("○", ".", "not started", "muted"),
     NodeState.PASSED: Sign("✓", "x", "passed", "good"),
     NodeState.ANSWERS: Sign("●", "+", "answers", "text"),
 }

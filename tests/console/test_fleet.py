@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.fleet_workspace import make_fleet
+from benchmarks.fleet_workspace import make_fleet, make_refused_fleet
 from llmval_tui.cli import main
 
 
@@ -68,6 +68,17 @@ def test_status_lists_the_nodes_of_each_step(workspace, capsys):
     (nodes,) = json.loads(out)["nodes"].values()
     assert nodes["nodes"]["n07"]["state"] == "lost"
     assert "nodes" not in json.loads(run(capsys, "status", "--workspace", str(workspace), "--readonly", "--json")[1])
+
+
+def test_a_refused_run_has_one_word_and_its_reason(tmp_path, capsys):
+    make_refused_fleet(tmp_path, 2, "n1 and n2 are one machine: name each machine once.")
+    code, out, _ = run(capsys, "status", "--workspace", str(tmp_path), "--nodes", "--readonly")
+    assert code == 0 and "⊘ refused" in out and "inconclusive" not in out
+    assert "n1 and n2 are one machine" in out and "○ not started" in out and "lost" not in out
+    (step,) = json.loads(run(capsys, "status", "--workspace", str(tmp_path), "--readonly", "--json")[1])["steps"]
+    assert step["state"] == "refused"
+    found = json.loads(run(capsys, "fleet", "--workspace", str(tmp_path), "--json")[1])
+    assert found["refused"].startswith("n1 and n2") and found["nodes"]["n1"]["state"] == "not started"
 
 
 CHECKS = {"checks": [{"name": "torch", "state": "ok", "found": "2.11", "consequence": ""}], "configuration": {}}

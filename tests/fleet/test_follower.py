@@ -6,7 +6,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from benchmarks.fleet_workspace import make_fleet
+from benchmarks.fleet_workspace import make_fleet, make_refused_fleet
 from llmval_tui.fleet.follower import MOST_NODES_A_LOOK, FleetFollower
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.overview import (
@@ -106,6 +106,14 @@ def test_a_pending_job_has_queued_nodes_and_says_so(tmp_path):
     (run.folder / "status.json").write_bytes(to_json(replace(run.status(), job=JobStatus("7", state="RUNNING"))))
     far = FleetFollower(run).look()  # without a shared file system, nothing of the nodes is here yet
     assert set(states(far).values()) == {NodeState.RUNNING} and all(node.age_s is None for node in far.nodes)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_nodes_of_a_run_that_was_refused_before_its_start_are_not_started(tmp_path, judged):
+    run = make_refused_fleet(tmp_path, 4, "n1 and n2 are one machine: name each machine once.", judged=judged)
+    found = FleetFollower(run).look()
+    assert set(states(found).values()) == {NodeState.NOT_STARTED} and not found.silent
+    assert found.refused.startswith("n1 and n2") and not any(node.reason for node in found.nodes)
 
 
 def test_a_damaged_record_of_one_node_hides_no_other(tmp_path):

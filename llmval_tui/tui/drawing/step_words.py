@@ -18,6 +18,7 @@ WAITING = (
     StepState.STALE,
     StepState.INVALID,
     StepState.INCONCLUSIVE,
+    StepState.REFUSED,
     StepState.ASKING,
 )
 _BY_STATE = (

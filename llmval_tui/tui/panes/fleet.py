@@ -7,10 +7,11 @@ from textual import events
 
 from llmval_tui.fleet.node_state import NEEDS_A_PERSON, NodeState
 from llmval_tui.fleet.overview import ORDERS, NodeView, Overview
+from llmval_tui.foundation.text import clean_line
 from llmval_tui.terminal import fleet_rows
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.fleet_rows import Grid, Spans
-from llmval_tui.terminal.format import cut
+from llmval_tui.terminal.format import cut, wrap
 from llmval_tui.terminal.glyphs import NODE_SIGNS
 from llmval_tui.tui.data.screen_state import NEEDS_YOU, ScreenState
 from llmval_tui.tui.drawing.rows import Row, row
@@ -111,7 +112,7 @@ class FleetPane(ScrollPane):
         elif said:
             rows.append([(cut(f" {said}", width - 1, self.glyphs.ellipsis), "muted")])
         if overview.refused:
-            rows.append([(cut(f" {overview.refused}", width - 1, self.glyphs.ellipsis), "bad")])
+            rows += [[(f" {line}", "bad")] for line in wrap(clean_line(overview.refused), width - 2)]
         if silent := fleet_rows.silent_text(overview, width - 2):
             rows.append([(f" {silent}", "warn")])
         return rows

@@ -43,6 +43,7 @@ SEVERITIES = {
     StepState.FAILED: "error",
     StepState.INVALID: "warning",
     StepState.INCONCLUSIVE: "warning",
+    StepState.REFUSED: "warning",
     StepState.ASKING: "warning",
 }
 

@@ -284,7 +284,9 @@ class MainScreen(PaneActions):
         if snapshot.fleet is None or snapshot.fleet.run_id is None or snapshot.fleet_place is None or node is None:
             return
         if node.age_s is None and not node.metrics:
-            self.toast(f"{node.name} has written nothing yet.", "warning")
+            refused = snapshot.fleet.refused
+            why = f"was not started. {refused}" if refused else "has written nothing yet."
+            self.toast(f"{node.name} {why}", "warning")
             return
         key, back = snapshot.fleet_place
         self.steps.go_to(key)

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from benchmarks.fleet_workspace import make_fleet, names_of
+from benchmarks.fleet_workspace import make_fleet, make_refused_fleet, names_of
 from llmval_tui.foundation.files import to_json
 from llmval_tui.runs.records import JobStatus, Status
 from llmval_tui.tui.app import Dashboard
@@ -158,6 +158,31 @@ async def test_a_running_fleet_and_nodes_that_have_not_begun(fleet, tmp_path):
         assert "▸ 7 running" in shown and "◷ 1 queued" in shown and "90 %" in shown and "PENDING (Resources)" in shown
         await pilot.press("G", "enter")
         await until(pilot, lambda: "n16 has written nothing yet" in toasts_of(app))
+
+
+REASON = (
+    "n1 and n2 are one machine (machine id 0123abcd…): name each machine once, or pass --same-machine, which is "
+    "recorded as a deviation."
+)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 35)])
+async def test_a_refused_run_says_why_and_calls_no_node_lost(tmp_path, size):
+    make_refused_fleet(tmp_path, 2, REASON)
+    settings = LaunchSettings(tmp_path, tmp_path / "docs" / "llm_validation_checklist.md", theme="dark", interval=0.1)
+    state = ScreenState(settings, now=lambda: T0 + 400.0)
+    app = Dashboard(settings, FakeCommands(), state=state, workspace=Looker(settings, propose), live=False)
+    async with app.run_test(size=size) as pilot:
+        app = await ready(pilot)
+        await pilot.press("8")
+        await until(pilot, lambda: "2 not started" in text_of(app.main.fleet_pane))
+        shown = text_of(app.main.fleet_pane)
+        assert REASON in " ".join(shown.split()), "whole"
+        assert "refused" in shown.splitlines()[0]
+        for word in ("REFUSED", "lost", "silent", "inconclusive"):
+            assert word not in shown, word
+        await pilot.press("enter")
+        await until(pilot, lambda: "n1 was not started" in toasts_of(app))
 
 
 async def test_without_a_run_on_nodes_there_is_no_tab_and_the_pane_says_what_to_do(dashboard: Make) -> None:
