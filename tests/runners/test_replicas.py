@@ -13,6 +13,7 @@ from typing import Any
 
 import fastjsonschema
 import pytest
+from llmval_runners.engine.replicas import _listening
 
 from llmval_tui.actions.judges.load_test_result import metrics_of, read_result
 
@@ -27,7 +28,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the ranks of two nodes as torchrun does, with a file of events for each node; kills what is left."""
     started: list[subprocess.Popen[str]] = []
 
-    def ranks(runner: str, per_node: int, *flags: str) -> list["subprocess.Popen[str]"]:
+    def ranks(runner: str, per_node: int, *flags: str, recorded: bool = True) -> list["subprocess.Popen[str]"]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -41,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             node, local = divmod(rank, per_node)
             own = {
                 "RANK": str(rank), "LOCAL_RANK": str(local), "SLURMD_NODENAME": f"n{node}",
-                "LLMVAL_EVENTS": str(tmp_path / f"events{node}.jsonl"),
+                **({"LLMVAL_EVENTS": str(tmp_path / f"events{node}.jsonl")} if recorded else {}),
             }  # fmt: skip
             started.append(
                 subprocess.Popen(
@@ -92,6 +93,38 @@ def test_a_load_test_over_two_nodes_is_one_record(start: Start, tmp_path: Path) 
     assert ours["workload"]["target_qps"] == 16 and ours["rates"]["offered_qps"] == pytest.approx(16)
     result = read_result(tmp_path / "r.json")
     assert result is not None and metrics_of(result)["completed_qps"] == pytest.approx(ours["rates"]["completed_qps"])
+
+
+@pytest.mark.parametrize(
+    ("runner", "flags"),
+    [
+        (LOAD_TEST, ("--duration", "0.2", "--target-qps", "2000", "--max-in-flight", "1")),  # far more than it can
+        (LONG_CONTEXT, ("--sequence-lengths", "64")),
+    ],
+)
+def test_by_hand_each_node_ends_with_the_verdict_and_exit_code_of_all(
+    start: Start, tmp_path: Path, runner: str, flags: tuple[str, ...]
+) -> None:
+    ranks = start(runner, 1, *flags, recorded=False)
+    said = ended(ranks)
+    made = json.loads((tmp_path / "r.json").read_text())
+    verdict = made["llmval"]["verdict"] if runner == LOAD_TEST else made["verdict"]
+    assert (verdict["exit_code"] == 0) == (runner == LONG_CONTEXT), verdict
+    assert [rank.returncode for rank in ranks] == [verdict["exit_code"]] * 2, said
+    assert any(line.startswith(verdict["word"]) and "of all 2 replicas" in line for line in said[1].splitlines()), said[
+        1
+    ]
+    assert "Traceback" not in said[1] and "of all 2 replicas" not in said[0]
+
+
+def test_the_ports_on_which_an_agent_listens_are_seen() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        assert port not in _listening(os.getpid()), "it is bound only"
+        server.listen()
+        assert port in _listening(os.getpid()) and port not in _listening(os.getppid())
+    assert port not in _listening(os.getpid())
 
 
 def test_a_killed_rank_ends_both_replicas_and_costs_no_request(start: Start, tmp_path: Path) -> None:

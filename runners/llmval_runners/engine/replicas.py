@@ -10,12 +10,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from llmval_runners.process.errors import RankLost, Refused
+from llmval_runners.process.output import say
 from llmval_runners.process.placement import Placement, node_name
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
@@ -26,7 +28,8 @@ SILENT_S = 20.0  # after so much silence a replica counts as lost, as a node doe
 POLL_S = 0.1
 PART_BYTES = 4 << 20  # the store takes values of up to 8 MiB
 EARLY_S = 5.0  # a run that ends early waits so long for what the other replicas have measured
-SAVED = "saved"  # the message that rank 0 has written the record
+AGENTS_S = 1.0  # torchrun's agents look at their ranks ten times a second
+_SAVED = "saved"  # the message that rank 0 has written the record, with the verdict and its exit code
 _ENDED = "ended"
 
 
@@ -94,7 +97,7 @@ class Replicas:
 
         Only under torchrun, whose agent has the store: rank 0 might never open one of its own.
         """
-        if self.several and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        if self.several and _has_agent_store():
             with suppress(RuntimeError):
                 self._store = self._store or _connected("llmval")
             self.end(why, refused=True)
@@ -176,17 +179,45 @@ class Replicas:
         if self._store is not None and time.monotonic() - self._answered_at > SILENT_S and self.place.leads:
             raise RankLost(f"the store at rank 0's node has not answered for {SILENT_S:.0f} s: that node is lost")
 
-    def close(self) -> None:
-        """Leave; rank 0 last, because the store may be its own."""
+    def tell_verdict(self, verdict: Mapping[str, Any], code: int) -> None:
+        """Rank 0: the record is written. `verdict`: of all replicas. `code`: with which rank 0 exits."""
+        self.tell(_SAVED, {"word": verdict["word"], "reason": verdict["reason"], "code": code})
+
+    def hear_verdict(self, idle: Callable[[], None] = _nothing) -> int:
+        """Another leader: wait until rank 0 has written the record. Returns the exit code of this rank: rank 0's.
+
+        Each node says the verdict once, because whoever started it there by hand sees only its own output.
+        """
+        found, place = self.hear(_SAVED, idle), self.place
+        if place.rank < place.local_world_size:
+            return 0  # not rank 0's code: their launcher would take this rank for the first that failed
+        if place.local_rank == 0:
+            verdict = f"{found['word']}: {found['reason']}" if found["reason"] else str(found["word"])
+            say(f"{verdict} (of all {place.data_parallel} replicas; rank 0 has the record)")
+        return int(found["code"])
+
+    def close(self, code: int = 0) -> None:
+        """Leave; who has the store, as its own or as its agent's, leaves last. `code`: with which this rank exits.
+
+        After a failure torchrun's agents do not wait for each other, and one that finds the store gone prints a stack.
+        """
         self._closed.set()
         if self._store is None or not self.place.leads:
             return
         deadline = time.monotonic() + SILENT_S
+        several_nodes = self.place.world_size > self.place.local_world_size
+        # The agents meet at a store of their own, which may be on another node than rank 0's.
+        has_rendezvous = bool(code and several_nodes and _has_agent_store()) and bool(
+            _listening(os.getppid()) - {int(os.environ["MASTER_PORT"])}
+        )
+        is_last = self.place.rank == 0 or has_rendezvous
         try:
             gone = self._store.add("gone", 1)
-            while self.place.rank == 0 and gone < self.place.data_parallel and time.monotonic() < deadline:
+            while is_last and gone < self.place.data_parallel and time.monotonic() < deadline:
                 time.sleep(POLL_S)
                 gone = self._store.add("gone", 0)
+            if is_last and code and several_nodes:
+                time.sleep(2 * AGENTS_S if has_rendezvous else AGENTS_S)
         except RuntimeError:  # the others were faster
             pass
 
@@ -262,6 +293,29 @@ def _connected(prefix: str) -> Store:
     """A connection of its own to the store of the launch."""
     store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_S)))
     return PrefixStore(prefix, store)
+
+
+def _has_agent_store() -> bool:
+    """Whether a torchrun's agent has the store, and not rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+
+
+def _listening(pid: int) -> set[int]:
+    """The TCP ports on which a process listens; empty also if that cannot be seen.
+
+    Source: proc(5), /proc/net/tcp: local address, state (0A: listening) and inode are the columns 1, 3 and 9.
+    """
+    ports: dict[str, int] = {}
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            rows = (line.split() for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:])
+            ports |= {f"socket:[{row[9]}]": int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+    found: set[int] = set()
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found |= {port for name, port in ports.items() if name == str(link.readlink())}
+    return found
 
 
 def _disagreement(place: Placement, found: list[Any]) -> str:

@@ -15,7 +15,7 @@ from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.engine import KEEPALIVE_S, Engine, PlanChannel
 from llmval_runners.engine.kv_cache import PageAllocator
 from llmval_runners.engine.parallel import TIMEOUT, Parallel
-from llmval_runners.engine.replicas import SAVED, Replicas
+from llmval_runners.engine.replicas import Replicas
 from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.step_plan import STOP
@@ -91,7 +91,7 @@ class LoadTest:
             raise
         else:
             self.stop.done()
-            self.replicas.peers.close()
+            self.replicas.peers.close(code)
             if self.parallel is not None:
                 self.parallel.close()
         return code
@@ -133,9 +133,9 @@ class LoadTest:
         # Before the report, which may take minutes and sends no idle plans. The other ranks wait in `Parallel.close`.
         engine.end(0)
         if self.place.replica:
-            self.replicas.peers.hear(SAVED, self._check_signal)
+            code = self.replicas.peers.hear_verdict(self._check_signal)
             self._end_journal()
-            return 0
+            return code
         return self._save()
 
     def finish(self) -> None:
@@ -330,13 +330,13 @@ class LoadTest:
         """Write the record, show the last screen, and return the exit code."""
         self.events.phase("report")
         result = self.record.complete(lambda: self._result(None), self._end_journal)
-        self.replicas.peers.tell(SAVED, True)
-        path = self.load.output_json
+        path, verdict = self.load.output_json, result["llmval"]["verdict"]
         shown = self._show(result, path)
         # llmval judges the record itself and reads the exit code as "was it written". A trace is no measurement.
-        if path is not None and (self.events.recording or self.profiler.ran):
-            return 0
-        return int(result["llmval"]["verdict"]["exit_code"]) if shown else FAILED_EXIT
+        is_judged = path is not None and (self.events.recording or self.profiler.ran)
+        code = 0 if is_judged else int(verdict["exit_code"]) if shown else FAILED_EXIT
+        self.replicas.peers.tell_verdict(verdict, code)
+        return code
 
     def _show(self, result: dict[str, Any], path: Path | None) -> bool:
         """False if the record was for standard output and is lost."""

@@ -71,7 +71,7 @@ def _measure(options: LongContextOptions, place: Placement) -> int:
     try:
         session = Session(decide(options, place), events, place)
         code = session.run()
-        session.close()
+        session.close(code)
     except Refused as refusal:
         if session is None:
             Replicas(place).refuse(str(refusal))

@@ -11,7 +11,7 @@ import torch
 from llmval_runners.engine.checkpoint.gate import read_checkpoint
 from llmval_runners.engine.checkpoint.load import from_checkpoint
 from llmval_runners.engine.parallel import Parallel
-from llmval_runners.engine.replicas import SAVED, Replicas
+from llmval_runners.engine.replicas import Replicas
 from llmval_runners.engine.weights import Source, random_weights
 from llmval_runners.long_context import failure
 from llmval_runners.long_context.engine_adapter import Context, Weights, release
@@ -105,20 +105,19 @@ class Session:
         release(device)
         self._compare(samples)
         self.result.finish()
-        if self.peers.several:
-            self._gather()
+        code = self._gather() if self.peers.several else 0
         if self.rank != 0:
-            return 0  # not rank 0's code: the launcher would take this rank for the first that failed
+            return code
         self.value = self._together()
         if self.file is not None:
             with self.stop.protect_write(), self._saving:
                 self.file.write(self.value)
             self.events.result(str(self.output), shown=False)
-        self.peers.tell(SAVED, True)
         shown = self._show(self.output)
-        if self.file is not None and self.events.recording:  # llmval judges the complete record itself
-            return GOOD_EXIT
-        return int(self.value["verdict"]["exit_code"]) if shown else FAILED_EXIT
+        is_judged = self.file is not None and self.events.recording  # by llmval, from the complete record
+        code = GOOD_EXIT if is_judged else int(self.value["verdict"]["exit_code"]) if shown else FAILED_EXIT
+        self.peers.tell_verdict(self.value["verdict"], code)
+        return code
 
     def _stopped(self) -> bool:
         """Whether a signal came. Raises RankLost if another replica has ended."""
@@ -129,16 +128,21 @@ class Session:
         if self.stop.number is not None:
             raise Interrupted
 
-    def _gather(self) -> None:
-        """Bring the records of all replicas to rank 0, and wait there until it has written that of all."""
+    def _gather(self) -> int:
+        """Bring the records of all replicas to rank 0, and wait elsewhere until it has written that of all.
+
+        Returns the exit code of a rank other than 0.
+        """
         if self.rank == 0:
             for replica in self.peers.others():
                 self._others[replica] = json.loads(self.peers.take("record", replica, self._check_signal))
         elif self.place.leads:
             self.peers.give("record", json.dumps(self._own()).encode(), self._check_signal)
-            self.peers.hear(SAVED, self._check_signal)
+            code = self.peers.hear_verdict(self._check_signal)
             if self.file is not None:
                 self.file.discard_partial()
+            return code
+        return 0
 
     def _own(self) -> dict[str, Any]:
         place, facts = self.place, {"replica": self.place.replica, "host": self.peers.node}
@@ -161,10 +165,10 @@ class Session:
             "memory": None, "lengths": [], "find_max": None,
         }  # fmt: skip
 
-    def close(self) -> None:
-        """Leave the process group after a complete run."""
+    def close(self, code: int) -> None:
+        """Leave the process group after a complete run. `code`: with which this rank exits."""
         self.stop.done()
-        self.peers.close()
+        self.peers.close(code)
         if self.file is not None:
             self.file.release()
         if self.parallel is not None:
