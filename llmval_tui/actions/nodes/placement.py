@@ -23,6 +23,9 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import recorded_path
 
+# A dry run asks no node, so it cannot know of a node that is gone or stands twice in the list.
+ASKED_FIRST = "the nodes are asked before the start: if they cannot run it together, the run is refused"
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -168,7 +171,7 @@ def placed(proposal: Proposal, placement: Placement) -> Proposal:
     deviations = ["several names of nodes may be one machine"] if launch.same_machine else []
     return replace(
         proposal,
-        details=(how, *options, *proposal.details),
+        details=(how, ASKED_FIRST, *options, *proposal.details),
         deviations=(*proposal.deviations, *deviations),
         params={**proposal.params, PARAMETER: asdict(launch)},
         nodes=nodes,

@@ -38,6 +38,7 @@ def test_on_each_of_the_nodes(workspace, given):
     proposal = workspace.propose(text, gpus=0, **given)
     assert (launch(proposal)["how"], launch(proposal)["launcher"], launch(proposal)["count"]) == ("each", "slurm", 4)
     assert proposal.nodes == ("n1", "n2", "n3", "n4")
+    assert any("the nodes are asked before the start" in detail for detail in proposal.details)
     assert proposal.commands[0].nproc == 8, "the GPUs are those of the nodes, not of this machine"
 
 
