@@ -177,6 +177,8 @@ def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     past = "The charts show the course of the run; each value is the last reported one, not that of the whole run."
     if not run.metrics and not run.memory:
         past = "The run reported no metrics while it ran, so there are no charts."
+        if run.intent.launcher is not None:
+            past = "Each node recorded its own metrics: the charts are in the panes of a node of the pane Fleet."
     if verdict is None or not judged:
         why = "It is not judged yet." if verdict is None else "Its verdict has no figures of the whole run."
         return paragraph(f"{why} {past}", "muted", width)

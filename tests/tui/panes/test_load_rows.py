@@ -1,5 +1,6 @@
 """The Load pane over a whole run: bounds, the time outside them, drift, and every row used."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from llmval_tui.terminal.buckets import Buckets
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
-from llmval_tui.tui.panes.load import drift_rows, load_rows
+from llmval_tui.tui.panes.load import drift_rows, load_rows, whole_run_rows
 from llmval_tui.tui.widgets.charts import ChartView
 from llmval_tui.tui.widgets.run_charts import drift_of
 from tests.helpers.tui_builder import LOAD_TEST, Workspace, event, load_events
@@ -36,6 +37,14 @@ def test_a_bound_is_named_drawn_and_timed(tmp_path: Path) -> None:
     ttft, tpot = (next(line for line in shown.split("\n") if name in line) for name in ("TTFT ms", "TPOT ms"))
     assert "⠂⠂ SLO 700" in ttft and "over it" in ttft
     assert "SLO 30 off the top" in tpot and "never over it" in tpot
+
+
+def test_the_charts_of_a_run_on_nodes_are_said_to_be_in_the_panes_of_its_nodes(tmp_path: Path) -> None:
+    run = followed(tmp_path, b"")
+    far = replace(run, intent=replace(run.intent, launcher="ssh"))
+    said = " ".join(row.plain.strip() for row in whole_run_rows(far, 100, BRAILLE))
+    assert "the panes of a node of the pane Fleet" in said and "reported no metrics" not in said
+    assert "reported no metrics" in " ".join(row.plain.strip() for row in whole_run_rows(run, 100, BRAILLE))
 
 
 def test_seconds_outside_a_bound_are_counted(tmp_path: Path) -> None:
