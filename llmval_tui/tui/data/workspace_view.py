@@ -179,7 +179,7 @@ class Workspace:
         return part if part is not None and (part.folder / "run.json").exists() else run
 
     def _fleet_state(self, snapshot: Snapshot, selection: Selection) -> Snapshot:
-        """The nodes of the newest run on several nodes, or of the one that is asked for."""
+        """The nodes of the chosen step's newest run on several nodes, else of the list's; or of an earlier run."""
         on_nodes = [
             (run, key, back)
             for key, runs in self._runs.items()
@@ -191,6 +191,7 @@ class Workspace:
         from llmval_tui.fleet.overview import shows_a_fleet
 
         found = [one for one in on_nodes if shows_a_fleet(one[0])] or on_nodes
+        found = [one for one in found if one[1] == selection.key] or found
         found.sort(key=lambda one: one[0].order, reverse=True)
         run, key, back = found[max(0, min(selection.fleet_back, len(found) - 1))]
         if self._fleet is None or self._fleet.run.id != run.id:

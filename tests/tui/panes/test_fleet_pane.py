@@ -1,5 +1,7 @@
 """The grid of nodes: moving, the node's own panes and back, orders, states, figures."""
 
+import json
+import shutil
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -7,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from benchmarks.fleet_workspace import make_fleet, make_refused_fleet, names_of
+from llmval_tui.checklist.model import load
 from llmval_tui.foundation.files import to_json
 from llmval_tui.runs.records import JobStatus, Status
 from llmval_tui.tui.app import Dashboard
@@ -147,8 +150,6 @@ async def test_a_low_grid_scrolls_with_the_cursor(fleet):
 
 async def test_a_running_fleet_and_nodes_that_have_not_begun(fleet, tmp_path):
     app = fleet(16, slow=[], failed=[], silent=[], fewer=[], running=range(8, 16), judged=False)
-    import shutil
-
     run = next((tmp_path / "artifacts" / "runs").iterdir())
     shutil.rmtree(run / "nodes" / "n16")
     (run / "status.json").write_bytes(to_json(Status(job=JobStatus("1", state="PENDING", reason="Resources"))))
@@ -183,6 +184,35 @@ async def test_a_refused_run_says_why_and_calls_no_node_lost(tmp_path, size):
             assert word not in shown, word
         await pilot.press("enter")
         await until(pilot, lambda: "n1 was not started" in toasts_of(app))
+
+
+async def test_the_chosen_step_shows_its_own_run(fleet, tmp_path):
+    app = fleet(4, slow=[], failed=[], silent=[], fewer=[])
+    first = next((tmp_path / "artifacts" / "runs").iterdir())
+    checklist = tmp_path / "docs" / "llm_validation_checklist.md"
+    checklist.write_text(checklist.read_text() + "- [ ] Also: `true`\n- [ ] Alone: `true`\n")
+    step = load(checklist).steps[1]
+    second = first.with_name("20260101T030405Z-1.2-f1ee71")  # older
+    shutil.copytree(first, second)
+    intent = json.loads((second / "run.json").read_bytes())
+    intent |= {"run_id": second.name, "order_ns": 1}
+    intent["step"] |= {"number": step.number, "text": step.text, "occurrence": step.occurrence}
+    (second / "run.json").write_bytes(to_json(intent))
+    async with app.run_test(size=(120, 35)) as pilot:
+        app = await ready(pilot)
+        for number, shown in (("1.1", first), ("1.2", second), ("1.3", first)):
+            status = next(one for one in app.main.state.snapshot.steps if one.step.number == number)
+            app.main.steps.go_to(status.step.key)
+            app.main.selection_changed()
+            await until(
+                pilot,
+                lambda key=status.step.key, run=shown.name: (
+                    app.main.state.detail is not None
+                    and app.main.state.detail.key == key
+                    and app.main.state.snapshot.fleet.run_id == run
+                ),
+                number,
+            )
 
 
 async def test_without_a_run_on_nodes_there_is_no_tab_and_the_pane_says_what_to_do(dashboard: Make) -> None:
