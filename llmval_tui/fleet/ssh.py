@@ -37,6 +37,7 @@ OPTIONS = (
 _NO_REASON = re.compile(r"(?i)^(?:\S+ )?warning:|^load key |setlocale:|^identity file |^\*\* ")
 AT_ONCE = 32
 _CALL_S = 60.0
+_LEFTOVERS_S = 90.0  # a supervisor that is asked to end its part may have a record to write
 _RETRY_S = 3.0
 
 
@@ -271,7 +272,10 @@ class Nodes:
     def look_for_leftovers(self, nodes: Sequence[str]) -> dict[str, str]:
         """End what a run has left on nodes; a sentence for each that could not be looked at."""
         line = shlex.join([self.launch.python, "-m", "llmval_tui.fleet.leftovers", str(self.run.folder)])
-        done = on_all(nodes, lambda node: call(self.launch, node, f"cd / && {line} --name {shlex.quote(node)}"))
+        done = on_all(
+            nodes,
+            lambda node: call(self.launch, node, f"cd / && {line} --name {shlex.quote(node)}", timeout_s=_LEFTOVERS_S),
+        )
         return {node: why_not(node, one, self.launch) for node, one in done.items() if one.returncode != 0}
 
     def close(self) -> None:
