@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 
 import pytest
 
@@ -33,7 +32,7 @@ def test_it_records_whole_lines_and_ends_cleanly_on_a_signal(tmp_path, number):
     process = subprocess.Popen([*RECORDER, "--out", path, "--interval", "0.05", "--folder", tmp_path])
     assert until(lambda: len(load(path)) >= 3)
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(120) == 0
     first, *lines = path.read_bytes().splitlines()
     samples = [Sample.from_line(line) for line in lines]
     assert Sample.from_line(first) is None and None not in samples
@@ -41,14 +40,15 @@ def test_it_records_whole_lines_and_ends_cleanly_on_a_signal(tmp_path, number):
     assert samples[0].host.cpu_percent is None and samples[-1].host.cpu_percent is not None
     assert samples[-1].host.disk_free_bytes > 0
     grid = [(sample.mono_ns - samples[0].mono_ns) / 50_000_000 for sample in samples]
-    assert all(later - earlier > 0.5 for earlier, later in pairwise(grid))  # no burst
+    # No burst: after a late sample the next one may come on time, but the missed ones are not made up.
+    assert all(third - first > 0.5 for first, third in zip(grid, grid[2:], strict=False))
 
 
 def test_it_ends_when_nobody_reads_its_output():
     process = subprocess.Popen([*RECORDER, "--out", "-", "--interval", "0.05"], stdout=subprocess.PIPE)
     assert Sample.from_line(process.stdout.readline()) is not None
     process.stdout.close()
-    assert process.wait(10) == 0
+    assert process.wait(120) == 0
 
 
 def test_it_ends_when_its_parent_dies(tmp_path):
