@@ -76,10 +76,9 @@ def _highest(search: Mapping[str, Any]) -> Gate:
     if search["outcome"] != "found":
         outcome, reason = _OTHERWISE[search["outcome"]]
         return Gate(name, outcome, search_sentence(search), bound, reason)
-    low, high = interval or (0.0, 1.0)
     # The rate found, which held in the last trial, is part of the interval, and does not count for its width.
-    low = max(low, _trials_interval(search)[0])
-    close = high <= low * (1 + widest) * (1 + 1e-6)
+    low = max(interval[0], _trials_interval(search)[0]) if interval is not None else 0.0
+    close = interval is not None and interval[1] <= low * (1 + widest) * (1 + 1e-6)
     reason = "" if close else "the interval is wider than that"
     return Gate(name, Outcome.PASS if close else Outcome.INVALID, search_sentence(search), bound, reason)
 

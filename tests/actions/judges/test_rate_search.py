@@ -125,6 +125,12 @@ def test_a_found_rate_needs_an_interval_as_narrow_as_asked(load_run, searched):
     assert outcomes(load_run(value, LIST))[0] == {"highest rate": Outcome.INVALID}
 
 
+def test_a_found_rate_without_an_interval_is_none(load_run, searched):
+    value = searched(trials=[one for one in TRIALS if one["verdict"] == "holds"])
+    assert value["llmval"]["search"]["interval_qps"] is None, "without a trial that failed"
+    assert outcomes(load_run(value, LIST))[0] == {"highest rate": Outcome.INVALID}
+
+
 def test_a_search_of_an_earlier_release_is_inconclusive(load_run, searched):
     value = searched()
     del value["llmval"]["search"]["interval_qps"]
