@@ -123,6 +123,7 @@ class Follower:
         self._events, self._phase = EventFollower(self._run.events), None
         intent = self._run.intent
         self._fleet = FleetFollower(self._run) if intent.how is not None else None
+        self._shown, self._nodes_text, self._next_look = "", "", 0.0  # nothing of the run before
         self._line(f"▸ {intent.step.number}  {intent.action}  run {self._run.id}")
         for command in intent.commands:
             self._detail(f"$ {command.display}")
