@@ -200,7 +200,8 @@ class MainScreen(PaneActions):
 
     @property
     def pane(self) -> str:
-        return "list" if self.steps.has_focus else self.shown
+        # Not by `has_focus`, which changes only when the widget handles the event: too late for `_focus_now`.
+        return "list" if self.focused is self.steps else self.shown
 
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
@@ -208,7 +209,7 @@ class MainScreen(PaneActions):
     def _arrange(self) -> None:
         """Show list and pane side by side if there is room, else only the one with the focus."""
         both = self.size.width >= SPLIT_COLUMNS and not self.zoomed and self.pane != "fleet"
-        on_list = self.steps.has_focus or self.focused is None
+        on_list = self.focused is None or self.focused is self.steps
         self.query_one("#left").display = both or on_list
         self.query_one("#right").display = both or not on_list
         left = self.query_one("#left")

@@ -81,6 +81,24 @@ async def test_a_narrow_terminal_shows_one_at_a_time(dashboard: Make) -> None:
         assert (left.display, right.display) == (True, True)
 
 
+async def test_the_layout_follows_the_focus_at_once(dashboard: Make) -> None:
+    """The widgets hear of the focus later, and a picture may be drawn before that."""
+    async with dashboard().run_test(size=(80, 24)) as pilot:
+        app = await ready(pilot)
+        for name in ("run", "list", "fleet", "list"):
+            if name == "list":
+                app.main.focus_list()
+            else:
+                app.main.show_pane(name)
+            shown = [app.main.query_one(side).display for side in ("#left", "#right")]
+            assert (app.main.pane, shown) == (name, [name == "list", name != "list"])
+            await pilot.pause()
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        app.main.show_pane("fleet")
+        assert not app.main.query_one("#left").display, "the fleet has the whole screen"
+
+
 async def test_filter_and_its_end(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
