@@ -32,6 +32,7 @@ async def ready(pilot: Pilot[Any]) -> Dashboard:
     app = pilot.app
     assert isinstance(app, Dashboard)
     await until(pilot, lambda: app.main.state.detail is not None, "the first picture")
+    app.main.complete()  # on a busy machine the other panes come later, and a test would see only the first
     await pilot.pause()
     return app
 
