@@ -10,6 +10,7 @@ from llmval_tui.actions.gates.servers import record_servers
 from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.rests_on import IN_WORDS, rests_on, runs_it_rests_on, verdict_rests_on
+from llmval_tui.fleet.probe import sees_run
 from llmval_tui.fleet.record import node_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, write_json
@@ -60,9 +61,10 @@ def judge(run: Run) -> Verdict:
     A run on several nodes is judged from the verdicts of its nodes, and gets its `fleet.json`.
     """
     if run.intent.launcher is not None:
-        for part in node_runs(run).values():
-            # Its agent was killed, and its supervisor saw the end: the files are those that it left.
-            if part.verdict() is None and part.status().state is State.FINISHED:
+        for name, part in node_runs(run).items():
+            # Its agent was killed, and its supervisor saw the end: the files are those that it left. Of copies nobody
+            # can say that: a node that did not judge them itself is lost.
+            if part.verdict() is None and part.status().state is State.FINISHED and sees_run(run.folder, name):
                 judge_part(part)
         forget_secrets(run.folder)  # no second measurement follows any more
         return judge_fleet(run)

@@ -141,6 +141,16 @@ def read_probe(run_folder: Path, name: str) -> NodeProbe | None:
     return read_record(NodeProbe, run_folder / NODES_FOLDER / name / ENV_FILE)
 
 
+def sees_run(run_folder: Path, name: str) -> bool:
+    """Whether a node writes where this machine reads; if not, its files here are copies.
+
+    Raises:
+        Refused: what it said of itself is damaged.
+    """
+    found = read_probe(run_folder, name)
+    return found is not None and found.run_sha256 is not None
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Look, and print or write the answer."""
     parser = argparse.ArgumentParser(prog="python -m llmval_tui.fleet.probe")

@@ -186,14 +186,32 @@ class Nodes:
             done = call(self.launch, node, f"mkdir -p {folder} && tar -C {folder} -xf -", data=self._bundle())
             if done.returncode != 0:
                 return why_not(node, done, self.launch)
-        agent = [self.launch.python, "-m", "llmval_tui.plans.node_agent", str(self.run.folder)]
-        line = shlex.join([*agent, "--nodes", ",".join(self.nodes), "--name", node])
+        line = self._agent(node)
         done = call(
             self.launch,
             node,
             f"mkdir -p {own} && cd / && (setsid nohup {line} >>{own}/agent.log 2>&1 </dev/null &)",
         )
         return why_not(node, done, self.launch) if done.returncode != 0 else None
+
+    def _agent(self, node: str) -> str:
+        words = [self.launch.python, "-m", "llmval_tui.plans.node_agent", str(self.run.folder)]
+        return shlex.join([*words, "--nodes", ",".join(self.nodes), "--name", node])
+
+    def judge_there(self, nodes: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Let nodes whose agent was killed judge and hash a part that has ended; returns the end of each heartbeat.
+
+        Only there can be told whether the files are those that the part left: a copy has other times and inodes. A part
+        that never began is not started.
+        """
+
+        def one(node: str) -> list[dict[str, Any]]:
+            own = shlex.quote(str(self.run.folder / NODES_FOLDER / node))
+            line = f"cd / && test -e {own}/status.json && {self._agent(node)} >>{own}/agent.log 2>&1"
+            done = call(self.launch, node, f"{line}; tail -n 1 {own}/{HEARTBEAT_FILE}", timeout_s=_LEFTOVERS_S)
+            return lines_of(done.stdout)
+
+        return on_all([node for node in nodes if not self._shared[node]], one)
 
     def _bundle(self) -> bytes:
         """What an agent needs: the intent, its scripts and secrets, and who the nodes are."""

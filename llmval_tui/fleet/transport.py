@@ -9,7 +9,7 @@ from llmval_tui.fleet.heartbeat import SILENT_S, Pulse
 from llmval_tui.fleet.launch import FleetLaunch, Launcher
 from llmval_tui.fleet.part import node_folder
 from llmval_tui.fleet.preflight import problems, sentence_of
-from llmval_tui.fleet.probe import ENV_FILE, read_probe
+from llmval_tui.fleet.probe import ENV_FILE, sees_run
 from llmval_tui.fleet.ssh import Nodes, ask
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
@@ -141,8 +141,7 @@ class SshTransport:
 
     def _connected(self) -> Nodes:
         if self._nodes is None:
-            probes = {name: read_probe(self.run.folder, name) for name in self.run.intent.nodes}
-            shared = {name: found is not None and found.run_sha256 is not None for name, found in probes.items()}
+            shared = {name: sees_run(self.run.folder, name) for name in self.run.intent.nodes}
             self._nodes = Nodes(self.run, self.launch, self.run.intent.nodes, shared)
         return self._nodes
 
@@ -171,8 +170,10 @@ class SshTransport:
     def finish(self, job: JobStatus, pulses: dict[str, Pulse], *, forced: bool) -> list[str]:
         nodes, said = self._connected(), []
         left = [name for name, pulse in pulses.items() if not pulse.ended]
-        for name, reason in nodes.look_for_leftovers(left).items() if left else ():
-            said.append(f"nobody could look on {name}: {reason}")
+        unseen = nodes.look_for_leftovers(left) if left else {}
+        said += [f"nobody could look on {name}: {reason}" for name, reason in unseen.items()]
+        for name, lines in nodes.judge_there([name for name in left if name not in unseen]).items():
+            pulses[name].hear(lines, time.monotonic())
         for name, pulse in pulses.items():
             for attempt in range(FETCH_TRIES):
                 problem = nodes.fetch(name, pulse.manifest_sha256)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import tarfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,28 @@ def test_nobody_vouches_for_the_verdict_of_an_agent_that_died(remote):
     part(folder, "n1")
     assert nodes.fetch("n1", None) is None
     assert (run.folder / "nodes/n1/results/x.json").exists() and not (run.folder / "nodes/n1/verdict.json").exists()
+
+
+AGENT = """#!/bin/bash
+# for RUN and NAME of the real agent
+for word; do [ -d "$word" ] && run=$word; name=$word; done
+echo '{"ended": true, "outcome": "pass", "manifest_sha256": "m"}' >> $run/nodes/$name/heartbeat.jsonl
+"""
+
+
+def test_a_part_whose_agent_was_killed_is_judged_on_its_node(remote, tmp_path):
+    """There the files are those that it left. A part that has not begun is not started by it."""
+    run, folder, _ = remote
+    (tmp_path / "agent").write_text(AGENT)
+    (tmp_path / "agent").chmod(0o755)
+    launch = replace(launch_of(run.intent), python=str(tmp_path / "agent"))
+    nodes = ssh.Nodes(run, launch, ["n1", "n2", "n3"], {"n1": False, "n2": False, "n3": True})
+    for name in ("n1", "n2"):
+        own, _ = part(folder, name)
+        (own / "heartbeat.jsonl").write_text('{"t_ns": 1}\n')
+    (folder / "n1/nodes/n1/status.json").write_text("{}")
+    found = nodes.judge_there(["n1", "n2", "n3"])
+    assert found == {"n1": [{"ended": True, "outcome": "pass", "manifest_sha256": "m"}], "n2": [{"t_ns": 1}]}
 
 
 def test_a_node_that_cannot_be_reached_is_said(remote):

@@ -6,10 +6,23 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.actions.gates.artifacts import schema_problem
+from llmval_tui.actions.judge import judge
 from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.fleet.launch import How
+from llmval_tui.fleet.part import part_of
 from llmval_tui.foundation.files import sha256_of, write_json
-from llmval_tui.runs.records import Gate, JobStatus, Outcome, RestsOn, State, Status, Verdict
+from llmval_tui.runs.records import (
+    Artifact,
+    Command,
+    Gate,
+    JobStatus,
+    Outcome,
+    RestsOn,
+    State,
+    Status,
+    Verdict,
+)
+from llmval_tui.runs.store import write_run
 from tests.fleet.conftest import make_fleet_run, said_by  # noqa: F401  (a fixture)
 
 
@@ -64,6 +77,23 @@ def test_a_node_that_did_not_report_leaves_it_open_and_is_named(make_fleet_run):
     assert gate(verdict, "nodes reported").measured == "1 of 2; silent: n2"
     assert "nothing came for 20 s" in gate(verdict, "nodes reported").reason
     assert json.loads((run.folder / "fleet.json").read_text())["silent"] == ["n2"]
+
+
+def test_a_part_that_nobody_judged_where_its_files_are_is_lost(make_fleet_run):  # noqa: F811
+    """Copies have other times and inodes than the node's record: judged here, they would count as changed."""
+    run = make_fleet_run(commands=(Command("main", ["true"], "true"),), artifacts=(Artifact("artifacts/x.txt"),))
+    ended(run, JobStatus(nodes=["n1", "n2"], state="COMPLETED", lost={"n2": "nothing came for 20 s"}))
+    judged(run, "n1")
+    far, first = said_by("n2", run_sha256=None), said_by("n1")
+    write_json(run.folder / "nodes/n2/env.json", far)
+    part = write_run(run.folder / "nodes/n2", part_of(run, "n2", ["n1", "n2"], far, first))
+    write_json(part.folder / "status.json", Status(state=State.FINISHED))
+    verdict = judge(run)
+    assert verdict.outcome is Outcome.INCONCLUSIVE and part.verdict() is None
+    assert "silent: n2" in verdict.summary and "nothing came for 20 s" in verdict.summary
+    write_json(run.folder / "nodes/n2/env.json", said_by("n2"))
+    judge(run)
+    assert part.verdict() is not None, "it writes where we read: these are the files that it left"
 
 
 def test_a_failed_node_counts_more_than_a_silent_one(make_fleet_run):  # noqa: F811
