@@ -10,11 +10,13 @@ from llmval_tui.actions.gates.servers import record_servers
 from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.actions.registry import action_named
 from llmval_tui.actions.rests_on import IN_WORDS, rests_on, runs_it_rests_on, verdict_rests_on
+from llmval_tui.fleet.launch import launch_of
 from llmval_tui.fleet.probe import sees_run
 from llmval_tui.fleet.record import node_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, write_json
 from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs import client
 from llmval_tui.runs.command_end import end_unseen
 from llmval_tui.runs.command_secrets import forget_secrets
 from llmval_tui.runs.evidence import archive
@@ -41,8 +43,11 @@ def judged(run: Run) -> Verdict:
         raise Refused(f"run {run.id} cannot be judged yet ({type(error).__name__}: {error}).") from error
 
 
-def judge_part(part: Run) -> Verdict:
+def judge_part(part: Run, run: Run) -> Verdict:
     """Judge one node's part of a run, where its files are; it ticks nothing. Judged once.
+
+    In one launch over all nodes, the ranks of a part fail if others end: a part that had not taken the run's cancel yet
+    is cancelled as they are.
 
     Raises:
         Refused: it cannot be judged now.
@@ -50,6 +55,8 @@ def judge_part(part: Run) -> Verdict:
     with locked(part.folder / "settle.lock"):
         verdict = part.verdict()
         if verdict is None:
+            if launch_of(run.intent).collective and (by := run.cancelled_by()):
+                client.cancel_judging(part, by)
             verdict = judged(part)
             write_json(part.folder / "verdict.json", verdict)
         return verdict
@@ -65,7 +72,7 @@ def judge(run: Run) -> Verdict:
             # Its agent was killed, and its supervisor saw the end: the files are those that it left. Of copies nobody
             # can say that: a node that did not judge them itself is lost.
             if part.verdict() is None and part.status().state is State.FINISHED and sees_run(run.folder, name):
-                judge_part(part)
+                judge_part(part, run)
         forget_secrets(run.folder)  # no second measurement follows any more
         return judge_fleet(run)
     try:

@@ -1,5 +1,7 @@
 """What all nodes of a run showed, side by side: the content of `fleet.json`."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,12 @@ def compare(run: Run, launch: FleetLaunch, job: JobStatus) -> tuple[Fleet, dict[
         if verdict is not None:
             verdicts[name] = verdict
         results[name] = _result(part, verdict, read_probe(run.folder, name), job, name)
+    if launch.collective:
+        lost = [name for name, one in results.items() if one.outcome is NodeOutcome.LOST]
+        cancelled = run.status().cancelled or run.cancelled_by()
+        for name, one in results.items():
+            if one.outcome is NodeOutcome.FAIL and (why := excuse(name, job, lost, cancelled)) is not None:
+                results[name] = replace(one, outcome=NodeOutcome.INCONCLUSIVE, reason=f"{why}; {one.reason}")
     # A collective measures all nodes at once: its figures accuse nobody alone.
     found = {} if launch.collective else statistics(results)
     if repeated := repeated_run(run):
@@ -53,6 +61,21 @@ def compare(run: Run, launch: FleetLaunch, job: JobStatus) -> tuple[Fleet, dict[
         ),
         verdicts,
     )
+
+
+def excuse(name: str, job: JobStatus, lost: Sequence[str], cancelled: str | None) -> str | None:
+    """Why the failure of a node in one launch says nothing against it: its ranks fail if others end. None: it counts.
+
+    Args:
+        lost: the nodes that left no verdict.
+    """
+    if lost:
+        return f"{lost[0]} was lost in the same launch"
+    if name in job.lost:
+        return job.lost[name]
+    if cancelled is not None and name not in job.failed:
+        return f"the launch was cancelled by {cancelled}"
+    return None
 
 
 def ask_for_repeat(run: Run, launch: FleetLaunch, job: JobStatus) -> list[str]:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmval_tui.fleet.compare import excuse
 from llmval_tui.fleet.configuration import Value, of_intent
 from llmval_tui.fleet.differences import differences, fewer_gpus
+from llmval_tui.fleet.launch import How
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.outliers import group_of, reasons, statistics
 from llmval_tui.fleet.overview import SILENT_S, NodeView, Overview, with_telemetry
@@ -26,7 +28,7 @@ from llmval_tui.fleet.record import (
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.tail import LineTail
 from llmval_tui.runs.events import EventFollower, Progress
-from llmval_tui.runs.records import JOB_WAITS, Outcome, State, Verdict
+from llmval_tui.runs.records import JOB_WAITS, JobStatus, Outcome, State, Verdict
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
 
@@ -82,6 +84,8 @@ class FleetFollower:
         intent = run.intent
         begun = status.job is not None and status.job.state not in (None, *JOB_WAITS)
         views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name), refused=refused) for one in followers]
+        if intent.how == How.COLLECTIVE and status.job is not None:
+            views = _excused(views, status.job, status.cancelled or run.cancelled_by())
         if fleet is not None:
             said = reasons(fleet.statistics)
             views = [_judged(view, fleet, said.get(view.name, [])) for view in views]
@@ -245,6 +249,17 @@ class _NodeFollower:
         if age is not None and age > SILENT_S:
             return NodeState.NO_ANSWER, f"nothing new in its files{seen}"
         return NodeState.RUNNING, ""
+
+
+def _excused(views: Sequence[NodeView], job: JobStatus, cancelled: str | None) -> list[NodeView]:
+    """The nodes of one launch, without accusing those whose ranks failed because others ended."""
+    lost = [view.name for view in views if view.state is NodeState.LOST]
+    found = []
+    for view in views:
+        if view.state is NodeState.FAILED and (why := excuse(view.name, job, lost, cancelled)) is not None:
+            view = replace(view, state=NodeState.INCONCLUSIVE, reason=f"{why}; {view.reason}")
+        found.append(view)
+    return found
 
 
 def _judged(view: NodeView, fleet: Fleet, named: Sequence[str]) -> NodeView:

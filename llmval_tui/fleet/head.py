@@ -10,7 +10,9 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from llmval_tui.fleet.launch import Launcher, launch_of
 from llmval_tui.fleet.part import RESULTS_FOLDER, node_folder
 from llmval_tui.fleet.preflight import REFUSED_FILE
 from llmval_tui.fleet.record import node_names
-from llmval_tui.fleet.transport import Transport, transport_of
+from llmval_tui.fleet.transport import GRACE_S, Transport, transport_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import open_output, read_json, write_json
 from llmval_tui.foundation.paths import inside
@@ -29,11 +31,12 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.command_secrets import forget_secrets
 from llmval_tui.runs.owner import own_run
-from llmval_tui.runs.records import JobStatus, State, Status
+from llmval_tui.runs.records import JobStatus, Outcome, State, Status
 from llmval_tui.runs.store import Run
 
 POLL_S = 0.5
 LOST_S = 30.0  # a node that is silent for so long holds nobody up
+MOST_CRASHES = 3  # a head that stops on an internal error is started again so often
 PEERS_S = 60.0  # after one node of a collective has failed, the others end by themselves, or are cancelled
 
 
@@ -108,10 +111,41 @@ class Head:
             self.status.job.refused = str(refusal)
             self.status.job.state = self.status.job.state or "REFUSED"
             self._note(str(refusal))
+        except Exception as error:
+            if not self._gives_up(error):
+                raise
         if not nodes_to_repeat(self.run):  # whoever measures again needs them
             forget_secrets(self.run.folder)
         self.status.state, self.status.ended_utc = State.FINISHED, utc_iso()
         write_json(self._status_file, self.status)
+
+    def _gives_up(self, error: Exception) -> bool:
+        """Record an internal error. After some of them the run is cancelled: nobody follows it any more."""
+        traceback.print_exc()
+        job = self.status.job = self.status.job or JobStatus()
+        job.crashes += 1
+        self._note(f"the head stopped on an internal error ({type(error).__name__}: {error}): see supervisor.log")
+        if job.crashes < MOST_CRASHES:
+            return False
+        by = f"its head, after {job.crashes} internal errors, at last {type(error).__name__}: {error}; see "
+        self.status.cancelled = self._cancelled_by() or by + str(self.run.folder / "supervisor.log")
+        with suppress(Exception):  # as far as it goes: the nodes' own records stay in any case
+            self._end_unfollowed(job, self.status.cancelled)
+        return True
+
+    def _end_unfollowed(self, job: JobStatus, by: str) -> None:
+        """Cancel a run that nobody can follow, and wait for the nodes whose files are here."""
+        if not self.run.cancel_file.exists():
+            write_json(self.run.cancel_file, {"by": by, "utc": utc_iso()})
+        self.transport.cancel(job, 0.0, taken=False)
+        pulses = [Pulse(node_folder(self.run, name)) for name in job.nodes]
+        until = self._clock() + GRACE_S
+        while self._clock() < until:
+            for pulse in pulses:
+                pulse.look(self._clock())
+            if all(one.ended or one.seen_s is None or (one.silent_s(self._clock()) or 0) > SILENT_S for one in pulses):
+                return
+            self._sleep(POLL_S)
 
     @property
     def _status_file(self) -> Path:
@@ -163,7 +197,7 @@ class Head:
                 if name not in job.lost:
                     job.lost[name] = f"nothing has come from it for {silent:.0f} s"
                     self._note(f"{name}: {job.lost[name]}")
-            elif silent is not None and name in job.lost and self.launch.launcher is Launcher.SSH:
+            elif name in job.lost and (pulse.ended or (silent is not None and self.launch.launcher is Launcher.SSH)):
                 del job.lost[name]
                 self._note(f"{name} is there again")
 
@@ -193,6 +227,7 @@ class Head:
     def _climb(self, job: JobStatus, by: str, now: float) -> None:
         if self._cancelled_s is None:
             self._cancelled_s = now
+            job.failed = [name for name, pulse in self.pulses.items() if pulse.ended and pulse.outcome == Outcome.FAIL]
             self.status.state, self.status.cancelled = State.CANCELLING, by
             if not self.run.cancel_file.exists():
                 write_json(self.run.cancel_file, {"by": by, "utc": utc_iso()})

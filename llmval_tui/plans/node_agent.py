@@ -52,7 +52,7 @@ class Agent:
             part = self._part()
             if part.verdict() is None:
                 self._carry_out(part)
-            verdict = judge_part(part)
+            verdict = judge_part(part, self.run)
             manifest = write_manifest(self.folder)
         except (Refused, OSError) as error:
             heart.end(outcome=None, reason=str(error))

@@ -212,6 +212,8 @@ class JobStatus:
     reason: str | None = None  # why it is pending, or how it ended
     refused: str | None = None  # why nothing was started, and the remedy
     lost: dict[str, str] = field(default_factory=dict)  # node → a sentence: since when nothing is heard of it
+    failed: list[str] = field(default_factory=list)  # nodes that had failed before the run was cancelled
+    crashes: int = 0  # heads that stopped on an internal error
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llmval_tui.fleet import transport as transports
-from llmval_tui.fleet.head import PEERS_S, Head, deliver
+from llmval_tui.fleet.head import MOST_CRASHES, PEERS_S, Head, deliver
 from llmval_tui.fleet.launch import How, launch_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
@@ -96,6 +96,45 @@ def test_a_head_that_died_is_followed_by_one_that_submits_nothing(make_fleet_run
     assert run.alive() and run.state() is State.RUNNING, "no process is here, and the nodes may go on"
     story, status = carry_out(run, {5: over})
     assert story.started == 0 and status["job"]["id"] == "7"
+
+
+def test_a_head_that_stops_on_an_internal_error_is_not_started_again_for_ever(make_fleet_run, monkeypatch):
+    run = make_fleet_run()
+
+    def look(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(Story, "look", look)
+    for _ in range(MOST_CRASHES - 1):
+        with pytest.raises(KeyError):
+            carry_out(run, {})
+        assert run.alive(), "its nodes go on: whoever looks starts another head"
+    story, status = carry_out(run, {})
+    assert status["state"] == "finished" and story.steps, "the nodes are cancelled"
+    assert status["cancelled"].startswith("its head, after 3 internal errors, at last KeyError: 'x'; see /")
+    assert "supervisor.log" in status["cancelled"] and run.cancelled_by() == status["cancelled"]
+    assert sum("internal error (KeyError: 'x')" in line for line in status["notes"]) == MOST_CRASHES
+
+
+def test_a_node_that_reports_after_a_silence_is_not_lost(make_fleet_run):
+    """A file system that hung for half a minute is no lost node."""
+    run = make_fleet_run()
+
+    def report(story):
+        story.head.pulses["n2"].hear([{"ended": True, "outcome": "fail"}], story.now)
+
+    _, status = carry_out(run, {10: lambda story: story.beats.discard("n2"), 40: report, 50: over})
+    assert status["job"]["lost"] == {} and any("n2 is there again" in line for line in status["notes"])
+
+
+def test_a_node_that_failed_before_a_cancel_is_recorded(make_fleet_run):
+    run = make_fleet_run(how=How.COLLECTIVE)
+
+    def fail(story):
+        story.head.pulses["n1"].hear([{"ended": True, "outcome": "fail"}], story.now)
+
+    _, status = carry_out(run, {5: fail, 20: lambda _: write_json(run.cancel_file, {"by": "me"})})
+    assert status["job"]["failed"] == ["n1"]
 
 
 def test_a_run_whose_job_may_have_been_submitted_is_started_again(make_fleet_run):

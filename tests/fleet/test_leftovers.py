@@ -26,7 +26,7 @@ def test_a_part_that_its_supervisor_carries_on_is_cancelled_and_has_not_failed(m
     assert leftovers.main([str(run.folder), "--name", "n1"]) == 0
     assert part.status().state is State.FINISHED
     assert "its agent had ended" in (part.status().cancelled or "")
-    verdict = judge_part(part)
+    verdict = judge_part(part, run)
     assert verdict.outcome is Outcome.INCONCLUSIVE, verdict
     done = read_json(folder / leftovers.LEFT_FILE)["done"]
     assert len(done) == 1 and done[0].startswith("asked the supervisor to end the part, which it did within"), done

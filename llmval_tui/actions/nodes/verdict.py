@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from llmval_tui.actions.rests_on import rests_on, verdict_rests_on
 from llmval_tui.fleet.compare import compare, repeated_run
-from llmval_tui.fleet.launch import FleetLaunch, How, launch_of
+from llmval_tui.fleet.launch import FleetLaunch, launch_of
 from llmval_tui.fleet.node_list import fold
 from llmval_tui.fleet.outliers import named_nodes, reasons, repeat_wanted
 from llmval_tui.fleet.record import FLEET_FILE, Fleet, NodeOutcome, node_runs, write_fleet
@@ -109,15 +109,10 @@ def _of_nodes(fleet: Fleet, cause: str | None) -> list[Gate]:
     passed = [name for name, one in reported.items() if one.outcome is NodeOutcome.PASS]
     others = [name for name in reported if name not in passed]
     others.sort(key=lambda name: (order.index(_OUTCOMES[reported[name].outcome]), name != cause))
-    # In one launch, the peers of a lost node fail because of it: their failure says nothing against them.
-    lost = fleet.silent[0] if fleet.how == How.COLLECTIVE and fleet.silent else None
 
     def gate(name: str) -> Gate:
         one = reported[name]
-        outcome, reason = _OUTCOMES[one.outcome], one.reason or ""
-        if lost is not None and outcome is Outcome.FAIL:
-            outcome, reason = Outcome.INCONCLUSIVE, f"{lost} was lost in the same launch; {reason}"
-        return Gate(f"node {name}", outcome, one.outcome, "pass", reason)
+        return Gate(f"node {name}", _OUTCOMES[one.outcome], one.outcome, "pass", one.reason or "")
 
     gates = [gate(name) for name in others[:_SHOWN]]
     if rest := others[_SHOWN:]:

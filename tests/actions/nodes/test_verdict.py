@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmval_tui.actions.gates.artifacts import schema_problem
-from llmval_tui.actions.judge import judge
+from llmval_tui.actions.judge import judge, judge_part
 from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.fleet.launch import How
 from llmval_tui.fleet.part import part_of
@@ -14,6 +14,7 @@ from llmval_tui.foundation.files import sha256_of, write_json
 from llmval_tui.runs.records import (
     Artifact,
     Command,
+    CommandStatus,
     Gate,
     JobStatus,
     Outcome,
@@ -165,3 +166,43 @@ def test_the_peers_of_a_node_that_was_lost_in_one_launch_are_not_accused(make_fl
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "n2 was lost in the same launch" in gate(verdict, "node n1").reason
     assert "n2" in verdict.summary
+
+
+def outcomes(run):
+    """Of each node, in the verdict's gates and in fleet.json."""
+    gates = {one.name.removeprefix("node "): one.outcome.value for one in judge_fleet(run).gates}
+    nodes = json.loads((run.folder / "fleet.json").read_text())["nodes"]
+    return {name: (gates[name], one["outcome"]) for name, one in nodes.items() if name in gates}
+
+
+def test_a_node_whose_agent_was_killed_has_not_failed_in_a_launch(make_fleet_run):  # noqa: F811
+    """Its supervisor went on, and saw its ranks fail when the others were ended."""
+    run = make_fleet_run(how=How.COLLECTIVE)
+    job = JobStatus("7", "7.1", ["n1", "n2"], 0, "FAILED", lost={"n2": "nothing came for 20 s"})
+    ended(run, job, cancelled="the end of n2")
+    judged(run, "n1", Outcome.INCONCLUSIVE, "cancelled (the end of n2)")
+    judged(run, "n2", Outcome.FAIL, "rank 1: exit 1")
+    assert outcomes(run) == {"n1": ("inconclusive",) * 2, "n2": ("inconclusive",) * 2}
+    assert gate(judge_fleet(run), "node n2").reason == "nothing came for 20 s; rank 1: exit 1"
+
+
+def test_of_a_cancelled_launch_only_a_node_that_had_failed_before_has_failed(make_fleet_run):  # noqa: F811
+    run = make_fleet_run(how=How.COLLECTIVE, nodes=("n1", "n2", "n3"))
+    ended(run, JobStatus("7", "7.1", ["n1", "n2", "n3"], 0, "COMPLETED", failed=["n1"]), cancelled="me")
+    judged(run, "n1", Outcome.FAIL, "rank 0: exit 1")
+    judged(run, "n2", Outcome.FAIL, "rank 1: exit 1")
+    judged(run, "n3", Outcome.INCONCLUSIVE, "cancelled (me)")
+    assert outcomes(run) == {"n1": ("fail", "fail"), "n2": ("inconclusive",) * 2, "n3": ("inconclusive",) * 2}
+    assert judge_fleet(run).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("how", "outcome"), [(How.COLLECTIVE, Outcome.INCONCLUSIVE), (How.EACH, Outcome.FAIL)])
+def test_a_part_of_a_cancelled_launch_is_cancelled_even_if_it_had_not_heard_of_it(make_fleet_run, how, outcome):  # noqa: F811
+    command = Command("main", ["launch", "--", "x"], "x", nproc=1)
+    run = make_fleet_run(how=how, commands=(command,), outputs={})
+    node = said_by("n2")
+    part = write_run(run.folder / "nodes/n2", part_of(run, "n2", ["n1", "n2"], node, node))
+    command_status = CommandStatus("main", started_utc="2026", ended_utc="2026", exit_code=1)
+    write_json(part.folder / "status.json", Status(state=State.FINISHED, commands=[command_status]))
+    write_json(run.cancel_file, {"by": "me"})
+    assert judge_part(part, run).outcome is outcome
