@@ -8,7 +8,7 @@ from llmval_tui.actions.criteria.model import Criterion
 from llmval_tui.actions.criteria.results import Results
 from llmval_tui.actions.criteria.search import TooMany, Value, certain, names, tokens, values_in, values_in_document
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document, read_text
-from llmval_tui.actions.criteria.units import Unit, suffix_named, unit_named
+from llmval_tui.actions.criteria.units import Unit, number_of, suffix_named, unit_named
 from llmval_tui.runs.records import Gate, Outcome
 
 _DOCUMENTS = (".json", ".jsonl", ".ndjson")
@@ -33,6 +33,8 @@ def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
         return gate_of(one, [measured])
     found, whole = _candidates(sources, one)
     wanted = tokens(one.metric or "")
+    if only := _only_number(sources, one):
+        return gate_of(one, [only])
     if wanted:
         matching = [value for value in found if names(wanted, value.name)]
         if not matching:
@@ -49,6 +51,19 @@ def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
     if gate.outcome is Outcome.PASS and not whole:
         raise Unfound("the output is longer than the 64 MiB at its end that llmval reads, so the rest is unknown")
     return gate
+
+
+def _only_number(sources: Sources, one: Criterion) -> Measured | None:
+    """The number that is all that the command printed, for a bound without a unit: `nproc` prints `192`."""
+    if one.unit is not None or one.which != "one" or sources.files:
+        return None
+    texts = sources.logs(("stdout",), one.command)
+    lines = [(text, index) for text in texts for index, line in enumerate(text.lines) if line.strip()]
+    if len(lines) != 1 or not all(text.whole for text in texts):
+        return None
+    text, index = lines[0]
+    number = number_of(text.lines[index])
+    return None if number is None else Measured(number, None, text.where(index), text.lines[index].strip())
 
 
 def _has_dimension(value: Value, unit: Unit) -> bool:

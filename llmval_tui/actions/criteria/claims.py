@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.units import WORD_NUMBERS, unit_named
-from llmval_tui.actions.criteria.wording.beside import PREREQUISITE, announced, values
-from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, turned
+from llmval_tui.actions.criteria.wording.beside import PREREQUISITE
+from llmval_tui.actions.criteria.wording.beside_claims import claims_beside
+from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, states_a_value, turned
+from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, unreadable
 from llmval_tui.actions.criteria.wording.printed import printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
 from llmval_tui.actions.criteria.wording.text_claims import text_claim, version_claim
@@ -98,29 +100,23 @@ _CHECKED_BY_HAND = re.compile(r"^\W*(?:then\s+|also\s+)*(?:check|inspect|examine
 _LISTED = re.compile(
     rf"{LITERAL}(?:\s*(?:,|/|,?\s*\b(?:and|or|nor|und|oder|noch|et|ou|y)\b)\s*(?:an?\s+|the\s+)?{LITERAL})+", _I
 )
-_ONLY_TEXTS = re.compile(rf"\W*(?:(?:and|or|nor|und|oder|{LITERAL})\W*)*{LITERAL}\W*", _I)
-# A demand for nothing but success, which the exit code answers.
-_SUCCESS_WORDS = (
-    "that it this they to also still the command script test tests run job cleanly successfully again then and on "
-    "a an all of both must should shall has have need needs make sure verify verifies check confirm ensure expect "
-    "expected whether if is pass passes succeed succeeds work works complete completes finish finishes runs exit "
-    "exits end ends return returns with code status 0 zero ok successful through without failing be in repo "
-    "folder clean clone suite build builds compile compiles green packages package steps step checks crates targets "
-    "jobs locally"
-)
-_SUCCESS = frozenset(_SUCCESS_WORDS.split())
-# "`…` exits with 3", "`…` exits non-zero": exit code 0 would be wrong.
-_FAILS = re.compile(
-    rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to)\s+)?(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?"
-    r"(?:exit\s+)?(?:code\s+|status\s+)?(?:[1-9]\d*\b(?!\s*[A-Za-z%])|non-?zero|an? error)",
+# "all counters zero", "none Pending", "no CrashLoopBackOff"; but "all GPUs", "each rank" only say of what.
+_OF_ALL = re.compile(
+    r"^\W*(?:(?P<none>none|zero"
+    r"|no(?!\s+(?:need|other|longer|more|less|later|further)\b)(?![^,;]*\b(?:needed|required|necessary)\b))"
+    r"|all(?![- ]?(?:reduce|gather|to)\b)|every|each|both)\s+(?P<what>\w[^\ue000-\ue0ff]*)$",
     _I,
 )
-# Demands on the operator: how and when something is run.
-_PROCEDURE = re.compile(
-    r"\b(?:must|should|shall|has to|have to|needs? to|needs?)\s+(?:not\s+)?(?:be\s+)?(?:run|ran|started?|done"
-    r"|executed|installed|used|called|repeated"
-    r"|booked|drained|logged|built|set|exported|loaded|mounted|copied|root|replaced|changed|edited|on the"
-    r"|in the|from|as root)\b",
+_NAMED = re.compile(
+    r"\W*(?:(?:the|of|them|these|those|available|other|\d+)\s+)*(?:[a-z][\w-]*s|[a-zA-Z]*s|[gG][pP][uU]|node|rank|host|link|pair|size|\w*day)\W*"
+)
+_ONLY_TEXTS = re.compile(rf"\W*(?:(?:and|or|nor|und|oder|{LITERAL})\W*)*{LITERAL}\W*", _I)
+# "`…` exits with 3", "`…` exits non-zero": exit code 0 would be wrong.
+_FAILS = re.compile(
+    rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to)\s+)?"
+    r"(?:(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?(?:exit\s+)?(?:code\s+|status\s+)?(?:non-?zero|an? error)"
+    r"|(?:(?:exits?|ends?)\s+(?:with\s+)?|returns?\s+(?:with\s+)?(?:an?\s+)?(?=exit|code|status))(?:exit\s+)?"
+    r"(?:code\s+|status\s+)?[1-9]\d*\b(?!\s*[A-Za-z%]))",
     _I,
 )
 # "Verify GPU visibility with `…`", "Check the topology: `…`": the command is the check.
@@ -155,7 +151,7 @@ def claims_of(
         words = marked(text, commands)
         for sentence in words.sentences:
             found += _of_sentence(words, _joined(sentence))
-        found += _of_announced(words, found)
+        found += claims_beside(words, found, commands)
     found += printed_claims(step, commands)
     found += [
         _answer_alone(at) for at, command in enumerate(commands) if _is_curl_without_fail(command.text, found, at)
@@ -184,26 +180,6 @@ def _answer_alone(position: int) -> Criterion:
         unreadable="curl exits 0 for HTTP errors as well: add --fail to it, or say what it must print in the item's "
         'llmval comment, such as expect="stdout ~ /WORDS/"',
     )
-
-
-def _of_announced(words: Marked, known: list[Criterion]) -> list[Criterion]:
-    """An unreadable criterion for each announced outcome that gave none."""
-    found = []
-    for match in announced(words.text):
-        outcome = words.plain(match["outcome"])
-        is_next = re.match(rf"\W*(?:{COMMAND}|then\b|next\b|step\b)", match["outcome"], _I)
-        is_file = re.fullmatch(LITERAL + r"\W*", match["outcome"].strip()) and re.search(r"[/.]", outcome)
-        if is_next or is_file or not re.search(r"\w", outcome) or _only_success(match["outcome"]):
-            continue
-        if not any(one.text and (one.text in outcome or outcome in one.text) for one in known):
-            found.append(unreadable(outcome, words.command_near(match[0])))
-    for match in values(words.text):
-        outcome = words.plain(match["outcome"])
-        if _PROCEDURE.search(match["outcome"]) or _only_success(match["outcome"]):
-            continue
-        if not any(one.text and (one.text in outcome or outcome in one.text) for one in (*known, *found)):
-            found.append(unreadable(outcome, words.command_near(match[0])))
-    return found
 
 
 def _joined(clauses: tuple[str, ...]) -> list[str]:
@@ -238,7 +214,7 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
         read = _of_clause(words, clause, whole)
         # "shows 8 GPUs, driver 580.95.05 and CUDA 13.0": each of them is shown, or the item is not done.
         listed = bool(found) and _SHOWN.search(whole) and re.search(r"\d", clause) and not PREREQUISITE.match(clause)
-        if not read and (_demands(clause, whole) or listed):
+        if not read and (_demands(clause, whole) or listed or states_a_value(clause) or _of_all(clause)):
             open_demands.append(clause)
         found += read
     found += [unreadable(words.plain(clause), words.command_near(clause)) for clause in open_demands]
@@ -246,7 +222,7 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
         found.append(unreadable(words.plain(whole), words.command_near(whole)))
     vague = (_WEAK, _EVERY_IS, _STRICT, _SHOWN, _LOOKED_FOR, _QUESTION)
     texts = (whole, *clauses)
-    if not found and any(one.search(text) for one in vague for text in texts) and not _only_success(whole):
+    if not found and any(one.search(text) for one in vague for text in texts) and not only_success(whole):
         weak = next((clause for clause in clauses if any(one.search(clause) for one in vague)), whole)
         found.append(unreadable(words.plain(weak), words.command_near(weak)))
     return found
@@ -257,9 +233,10 @@ def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
         return []
     if found := version_claim(words, clause):
         return [found]
-    if found := text_claim(words, clause):
-        return _with_listed(words, clause, found)
     compared = comparisons_in(clause)
+    if found := text_claim(words, clause):
+        more = [_beside(words, clause, one) for one in compared if one.bound != found.bound]
+        return [*_with_listed(words, clause, found), *more]
     if not compared:
         return []
     condition = _CONDITION.search(sentence)
@@ -286,6 +263,13 @@ def _with_listed(words: Marked, clause: str, found: Criterion) -> list[Criterion
         comparison = "contains" if found.comparison == "==" else found.comparison
         return [replace(found, comparison=comparison, source="output", bound=text) for text in texts]
     return [found]
+
+
+def _beside(words: Marked, clause: str, one: Comparison) -> Criterion:
+    """The criterion of a number that stands beside a text: "no errors in under ten minutes"."""
+    unit = unit_named(one.unit) if one.unit else None
+    is_time = unit is not None and unit.dimension == "time"
+    return _criterion(words, clause, replace(one, before="takes") if is_time else one)
 
 
 def _criterion(words: Marked, clause: str, one: Comparison) -> Criterion:
@@ -329,13 +313,21 @@ def _metric(words: Marked, one: Comparison) -> str | None:
     return None
 
 
+def _of_all(clause: str) -> bool:
+    """Whether a clause says something of all or of none, and does not only name them."""
+    match = _OF_ALL.match(clause)
+    if match is None or only_success(clause):
+        return False
+    return bool(match["none"]) or not _NAMED.fullmatch(match["what"])
+
+
 def _demands(clause: str, sentence: str) -> bool:
     """Whether a clause without a readable claim demands something other than success."""
     if not _DEMANDS.search(clause):
         at = sentence.find(clause)
         has_command = re.search(COMMAND, clause) or re.search(COMMAND, sentence[at + len(clause) :])
-        return bool(_CHECKED_BY_HAND.match(clause) and at > 0 and not has_command and not _only_success(clause))
-    if _only_success(clause) or _PROCEDURE.search(clause):
+        return bool(_CHECKED_BY_HAND.match(clause) and at > 0 and not has_command and not only_success(clause))
+    if only_success(clause) or PROCEDURE.search(clause):
         return False
     means = _MEANS.search(sentence)
     if means and not _STATED.search(means["object"]):
@@ -343,21 +335,3 @@ def _demands(clause: str, sentence: str) -> bool:
     after = sentence[sentence.find(clause) + len(clause) :]
     names_only = re.match(r"\W*(?:verify|validate|confirm|prüfen)\b(?P<object>.*)", clause, _I)
     return not (names_only and re.match(rf"\s*{COMMAND}", after) and not _STATED.search(names_only["object"]))
-
-
-def _only_success(clause: str) -> bool:
-    """Whether the words ask for nothing but success, which the exit code answers."""
-    return all(word in _SUCCESS for word in re.findall(rf"\w+|{LITERAL}", re.sub(COMMAND, " ", clause).lower()))
-
-
-def unreadable(text: str, command: int | None = None) -> Criterion:
-    """A demand that no gate can judge."""
-    return Criterion(
-        text,
-        StatedBy.WORDS,
-        "output",
-        "unreadable",
-        command=command,
-        unreadable=f"llmval cannot judge “{text}”: say what the output must show in the item's llmval comment, such as "
-        'expect="stdout ~ /WORDS/", or expect="exit == 0" if the exit code is enough',
-    )

@@ -282,3 +282,20 @@ def test_curl_without_fail_proves_nothing_by_its_exit_code(workspace, command, j
     step = workspace.context(f"Run `{command}`").step
     found = claims_of(step, (WrittenCommand(command, 1),), None)
     assert [bool(one.unreadable) for one in found] == ([] if judged else [True])
+
+
+@pytest.mark.parametrize(
+    ("printed", "outcome"),
+    [("192\n", PASS), ("96\n", FAIL), ("192 cores\n", UNCLEAR), ("192\n192\n", UNCLEAR), ("", UNCLEAR)],
+)
+def test_the_only_number_that_a_command_prints_is_the_value(workspace, printed, outcome):
+    run = run_with(workspace, printed)
+    assert gate_of(run, Criterion("== 192", StatedBy.WORDS, "output", "==", 192.0, which="one")).outcome is outcome
+
+
+@pytest.mark.parametrize("command", ["systemctl is-active x", "ping -c 1 peer", "nvidia-smi"])
+def test_a_command_whose_exit_code_answers_needs_no_more(command, workspace):
+    context = workspace.context(f"The service is running: `{command}`")
+    assert claims_of(context.step, (WrittenCommand(command, 1),), None) == ()
+    context = workspace.context(f"The service is off: `{command}`")
+    assert [bool(one.unreadable) for one in claims_of(context.step, (WrittenCommand(command, 1),), None)] == [True]

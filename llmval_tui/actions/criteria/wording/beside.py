@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 
+from llmval_tui.actions.criteria.units import WORD_NUMBERS
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL
+from llmval_tui.actions.criteria.wording.text_claims import NOUNS
 
 _I = re.IGNORECASE
 # What a sign behind a command announces: "→ exists", "- connects to the database", "— new errors?".
@@ -25,7 +27,7 @@ _ANNOUNCED = (
 )
 _STATES = (
     r"(?:ready|running|bound|healthy|up|green|visible|present|listed|enabled|disabled|active|loaded|available|installed"
-    r"|synced|succeeded|idle|reachable|mounted|trained|attached|detected|registered)"
+    r"|synced|succeeded|completed|ok|clean|passed|passing|zero|idle|reachable|mounted|trained|attached|detected|registered)"
 )
 _SHOWN_BEHIND = (
     # "— all 5 pods `1/1 Running`", "— 4 replicas, `min=1` each", "(63 pass, 10 ignored)"
@@ -36,8 +38,6 @@ _SHOWN_BEHIND = (
         r"|errors?|warnings?|ok|tests?|suites?)\b[^()\n]*)\)",
         _I,
     ),
-    # "All links up: `…`"
-    re.compile(rf"^\W*(?P<outcome>(?:all|every|each|both|no)\b[^\n:;.]*\b{_STATES})\W*:\s*{COMMAND}", _I),
     # "; target 10 GB/s"
     re.compile(
         r"\b(?P<outcome>(?:target|goal|aim(?:ing)? for|expect(?:ed|ing)?|spec(?:ified)?|reference|nominal(?:ly)?"
@@ -51,6 +51,30 @@ _SHOWN_BEHIND = (
         rf"|resolves)\b[^\n:;.]*):\s*{COMMAND}",
         _I,
     ),
+)
+# Facts that a label in front of a command states.
+_FACTS = (
+    # "All links up: `…`", "MIG off (`…`)", "8 GPUs visible: `…`"
+    re.compile(
+        rf"(?:^|(?<=[.;]\s))\W*(?P<outcome>(?![^\n:;.]*\b(?:if|when|run|make|ensure)\b)[^\n:;.\ue000-\ue0ff]*"
+        rf"\b(?:{_STATES}|on|off))\W{{0,3}}(?:[:(]|\s[-–—]+\s|→|->)\s*{COMMAND}",
+        _I,
+    ),
+    # "8 GPUs: `…`", "Driver 580.95.05: `…`", "Power cap 700 W: `…`"
+    re.compile(
+        rf"(?:^|(?<=[.;]\s))\W*(?P<outcome>(?:[^\n:;.\d\ue000-\ue0ff]*?\s)?(?<!\bon )(?<!\bover )(?<!\bacross )"
+        rf"(?<!\bwith )(?<!\bfor )(?<!\busing )(?<!\bat )(?<!\bto )"
+        rf"(?:(?:\d+|{'|'.join(WORD_NUMBERS)})\s*(?:x\s|×\s)?(?:{NOUNS})|\d+(?:\.\d+){{2,}}[\w.+-]*"
+        rf"|(?:\d[\d.,]*)\s?(?:[KMGT]i?[Bb](?:it)?(?:/s|ps)|W|°C|MHz|%|T?FLOP\S*)))\W{{0,3}}"
+        rf"(?:[:(]|\s[-–—]+\s|→|->)\s*{COMMAND}",
+        _I,
+    ),
+)
+# "`systemctl is-active x` → active", "`nproc` == 192", "`getenforce` = `Permissive`": the whole of what is printed.
+_PRINTED_WORD = re.compile(
+    rf"{COMMAND}[\s)\]*_,]*(?:→|⇒|->|=>|⟶|==?)\s*(?P<what>{LITERAL}|\d+(?:\.\d+)?|active|inactive|enabled|disabled"
+    r"|running|unlimited|true|false|yes|no|on|off|permissive|enforcing)\W*$",
+    _I,
 )
 # Values behind a command: "`ibstat`: State Active, Rate 400", "`ping -c 9 peer` 0% loss", "`nvlink -s` (26 GB/s each)".
 _VALUES_BEHIND = (
@@ -81,6 +105,17 @@ def announced(text: str) -> Iterator[re.Match[str]]:
     """What the marked text announces of its commands, in the group `outcome`."""
     for pattern in (*_ANNOUNCED, *_SHOWN_BEHIND):
         yield from pattern.finditer(text)
+
+
+def facts(text: str) -> Iterator[re.Match[str]]:
+    """What the label in front of a command states, in the group `outcome`."""
+    for pattern in _FACTS:
+        yield from pattern.finditer(text)
+
+
+def printed_words(text: str) -> Iterator[re.Match[str]]:
+    """The one word or number that a command must print, in the group `what`."""
+    yield from _PRINTED_WORD.finditer(text)
 
 
 def values(text: str) -> Iterator[re.Match[str]]:

@@ -13,10 +13,11 @@ _BEFORE: tuple[tuple[str, str], ...] = (
     (r"==?", "=="),
     (r"(?<![-=])<", "<"),
     (r"(?<![-=])>", ">"),
-    ((r"(?:not|never|n't)(?: \w+)? (?:exceed\w*|surpass\w*|(?:go(?:es)?|be|is|rise|rises|climb\w*"
+    ((r"(?:not|never|cannot|\w+n['’]t)(?: \w+)? (?:exceed\w*|surpass\w*|(?:go(?:es)?|be|is|rise|rises|climb\w*"
       r"|get)? ?(?:above|over|beyond|past)"
       r"|(?:be )?(?:higher|more|greater|larger|hotter|longer|slower) than)"), "<="),
-    ((r"(?:not|never|n't)(?: \w+)? (?:(?:fall|falls|drop|drops|go|goes|sink|dip|be|is|get)? ?(?:below|under|beneath)"
+    ((r"(?:not|never|cannot|\w+n['’]t)(?: \w+)? (?:(?:fall|falls|drop|drops|go|goes|sink|dip|be|is|get)? ?"
+      r"(?:below|under|beneath)"
       r"|(?:be )?(?:lower|less|smaller|fewer|slower) than)"), ">="),
     ((r"no (?:more|greater|higher|larger|longer|later|hotter) than|not (?:more|greater|higher|longer|above"
       r"|over) than"
@@ -85,8 +86,20 @@ _RANGE = re.compile(
 _SHARE_OF = re.compile(
     rf"(?:within|±|\+/-)\s*(?P<share>{NUMBER_TEXT})\s*(?:%|percent)\s+(?:of|around|from)\s+{_VALUE}", re.IGNORECASE
 )
+_PLUS_MINUS = re.compile(
+    rf"{_VALUE}\s*(?:±|\+/-|\+-)\s*(?P<share>{NUMBER_TEXT})\s?(?P<shareunit>%|percent|{UNIT_TEXT})?", re.IGNORECASE
+)
 _ANY_NUMBER = re.compile(rf"\d|\b(?:{'|'.join(WORD_NUMBERS)})\b", re.IGNORECASE)
 _UNIT = re.compile(rf"\s?(?P<unit>{UNIT_TEXT})")
+# "≥ 90 % of peak", "± 3", and a value with which a clause begins: "380–400 Gb/s".
+_SIGNED = re.compile(rf"(?:[<>≤≥⩽⩾≈]=?|[!=]=|±|\+/-)\s*(?:{NUMBER_TEXT})", re.IGNORECASE)
+_BEGINS = re.compile(
+    rf"\W*(?:about\s+|around\s+|roughly\s+|approx\.?\s+|ca\.?\s+|up to\s+)?(?:{NUMBER_TEXT})"
+    rf"(?:\s*(?:-|–|—|…|to)\s*(?:{NUMBER_TEXT}))?\s?(?P<unit>{UNIT_TEXT}(?:\s+per second)?)",
+    re.IGNORECASE,
+)
+# Units of what a run is started with as often as of what it must show.
+_INPUTS = ("time", "bytes", "count", "ratio", "requests per second")
 # Words between a preposition and a number that say how long or on what something runs, not what must hold.
 _SPAN = re.compile(r"(?:over|under|above|within)$", re.IGNORECASE)
 _SPAN_UNITS = re.compile(
@@ -125,6 +138,16 @@ class Comparison:
     after: str
 
 
+def states_a_value(clause: str) -> bool:
+    """Whether a clause states a value that it demands, also where `comparisons_in` cannot read which."""
+    signed = _SIGNED.search(clause)
+    if signed and not _PRECONDITION.search(clause[: signed.start()]):
+        return True
+    begins = _BEGINS.match(clause)
+    unit = unit_named(begins["unit"]) if begins else None
+    return unit is not None and unit.dimension not in _INPUTS
+
+
 def turned(comparison: str) -> str:
     """The comparison that must hold if the opposite one is a fault: "fails if p99 > 200 ms"."""
     return _TURNED[comparison]
@@ -141,6 +164,8 @@ def comparisons_in(clause: str) -> list[Comparison]:
                 _made(sign, number * factor, share, clause)
                 for sign, factor in ((">=", 1 - part / 100), ("<=", 1 + part / 100))
             ]
+    if around := _PLUS_MINUS.search(clause):
+        return _around(around, clause)
     if found := _RANGE.search(clause):
         low, high = number_of(found["low"]), number_of(found["number"])
         before = clause[: found.start()]
@@ -181,6 +206,19 @@ def comparisons_in(clause: str) -> list[Comparison]:
             text, unit = plus, plus["unit"]
         return [_made(sign, number, text, clause, start=value.start(), end=after.end(), unit=unit)]
     return []
+
+
+def _around(found: re.Match[str], clause: str) -> list[Comparison]:
+    """ "0.75 ± 0.01", "3,000 tok/s ± 5 %"; a tolerance in another unit than the value's gives none."""
+    number, part = number_of(found["number"]), number_of(found["share"])
+    unit, of = found["unit"], found["shareunit"]
+    if number is None or part is None or (of and of != unit and of not in ("%", "percent")):
+        return []
+    width = number * part / 100 if of in ("%", "percent") and unit not in ("%", "percent") else part
+    unit = unit or (of if of not in ("%", "percent") else None)
+    return [
+        _made(sign, bound, found, clause, unit=unit) for sign, bound in ((">=", number - width), ("<=", number + width))
+    ]
 
 
 def _mirrored(clause: str) -> Comparison | None:

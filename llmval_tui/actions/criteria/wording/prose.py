@@ -27,12 +27,16 @@ _VALUE = re.compile(
 _ABBREVIATIONS = ((r"\b(max|min|approx|ca|vs|mind|incl)\.", r"\1"), (r"\be\.g\.", "eg"), (r"\bi\.e\.", "ie"))
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n{2,}")
 _CLAUSE = re.compile(
-    r"\s*(?:;|；|：|(?<!output)(?<!status)(?<!state)(?<!result):(?=\s|$)|[()]|[—–]|\s-+>?\s|→|,(?!\d)|、|\band\b|\bund\b|\bet\b)\s*"
+    r"\s*(?:;|；|：|(?<!output)(?<!status)(?<!state)(?<!result):(?=\s|$)|[()]|(?<!\d)[—–]|[—–](?!\d)|\s-+>?\s|→|,(?!\d)|、|\band\b|\bund\b|\bet\b)\s*"
 )
 # "to confirm the capability (10.0? 10.3?)"; but "(all running?)" asks what the command must show.
 _QUESTION_ASIDE = re.compile(
     r"\s*\((?!\s*(?:all|any|is|are|does|do|did|has|have|no|new|still|both|every\w*|nothing)\b)[^()]*[?？][^()]*\)",
     re.IGNORECASE,
+)
+# "score in [0.74, 0.76]"
+_INTERVAL = re.compile(
+    r"\s(?:(?:is|be|lies?|stays?)\s+)?(?:in|within|∈)\s*\[\s*(-?[\d.]+)\s*[,;…]\s*(-?[\d.]+)\s*\](?!\()"
 )
 _BETWEEN = re.compile(r"\b(between|zwischen|entre)\s+(\S+(?:\s\S+)?)\s+(?:and|und|et|y)\s+", re.IGNORECASE)
 
@@ -87,6 +91,7 @@ def marked(text: str, commands: "Sequence[WrittenCommand]") -> Marked:
 
     words = text if text.isascii() else re.sub(r"[\ue000-\uefff]", "", text)
     words = _QUOTED.sub(mark, words)
+    words = _INTERVAL.sub(r" is between \1 … \2 ", words)
     words = re.sub(r"\]\([^()\s]*\)|!?\[|\]", " ", words)  # a link's address is not prose
     words = re.sub(r"\*\*|__|~~|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)", "", words)
     words = re.sub(r"[ \t]*\n[ \t]*(?!\n)", " ", words)

@@ -79,19 +79,19 @@ _REQUIRED = tuple(
     )
 )
 _STANDS_ON = re.compile(rf"(?P<named>{LITERAL})\s+auf\s+(?P<what>[\w.]+|{LITERAL})\s+steht", _I)
-_NOUNS = (
+NOUNS = (
     r"gpus?|links?|hcas?|nics?|nodes?|ranks?|devices?|disks?|drives?|pods?|ports?|rails?|dimms?|processes"
     r"|workers?|switches|nvmes?"
     r"|cores?|sockets?|partitions?|entries|rows|lines?|replicas?|instances?|adapters?|lanes?|mounts?|slots?"
     r"|volumes?|cards?|hosts?"
 )
 _COUNTED = re.compile(
-    rf"\b(?:all|the|exactly|every one of)\s+(?:the\s+)?(?P<n>{NUMBER_TEXT})\s+(?P<noun>{_NOUNS})\b(?:\s+(?:are"
+    rf"\b(?:all|the|exactly|every one of)\s+(?:the\s+)?(?P<n>{NUMBER_TEXT})\s+(?P<noun>{NOUNS})\b(?:\s+(?:are"
     rf"|is|be|were|must|should|get))*"
     r"\s*(?:be\s+)?(?:listed|shown|visible|present|reported|appear\w*|detected|seen|found|enumerated|there"
     r"|in the list|show up|show|come up)\b"
     rf"|\b{_SAYS[:-1]}|finds?|detects?|sees|has)\s+(?:all\s+(?:the\s+)?|exactly\s+"
-    rf"|the\s+)?(?P<n2>{NUMBER_TEXT})\s+(?P<noun2>{_NOUNS})\b(?!\s+or\b)",
+    rf"|the\s+)?(?P<n2>{NUMBER_TEXT})\s+(?P<noun2>{NOUNS})\b(?!\s+or\b)",
     _I,
 )
 _NONE_OF = re.compile(
@@ -132,6 +132,10 @@ _NOT_OUTPUT = re.compile(
 )
 _VERSION = r"(?P<v>\d+(?:\.\d+)+[\w.+-]*)"
 _OF_VERSION = r"(?:version|v|release|driver|cuda|nccl|firmware)?\s*"
+_VERSIONED = (
+    r"(?:version|driver|release|firmware|kernel|cuda|cudnn|nccl|ofed|python|torch|pytorch|vllm|glibc|dcgm|docker|helm"
+    r"|kubernetes|slurm)"
+)
 _NEWER = tuple(
     re.compile(pattern, _I)
     for pattern in (
@@ -140,8 +144,9 @@ _NEWER = tuple(
         rf"|mindestens)\s*{_OF_VERSION}(?P<v>\d+(?:\.\d+){{2,}}[\w.+-]*)"),
         (rf"(?:>=|≥|at least|min(?:imum)?|not older than|no older than|mindestens|newer than"
         rf"|later than)\s+version\s+{_VERSION}"),
-        (rf"\b(?:version|driver|release|firmware)\b[^\d]{{0,24}}(?:>=|≥|at least|newer than"
+        (rf"\b{_VERSIONED}\b[^\d]{{0,24}}(?:>=|≥|at least|newer than"
         rf"|mindestens)\s*{_VERSION}(?![\d%]|\s*(?:ms|s|GB|W|%))"),
+        rf"\b{_VERSIONED}\s+(?:(?:is|of|must be|should be)\s+)?(?P<v>\d+(?:\.\d+)+)\s?\+(?![\w/])",
         rf"(?:not older than|no older than|newer than)\s+{_VERSION}",
     )
 )  # fmt: skip
@@ -184,8 +189,14 @@ def text_claim(words: Marked, clause: str) -> Criterion | None:
         number = number_of(match["n"])
         return _text(words, clause, "==", number if number is not None else match["n"])
     if match := _SHOUTED.search(clause):
-        return _text(words, clause, "contains", match["w"])
+        is_forbidden = re.search(rf"(?:\b{_NOT}|n['’]t)\W+(?:\w+\W+)?$", clause[: match.start()], _I)
+        return _text(words, clause, "not contains" if is_forbidden else "contains", match["w"])
     return None
+
+
+def is_path(text: str) -> bool:
+    """Whether a quoted text is a file, a folder or a flag, and no output."""
+    return _PATH_LIKE.fullmatch(text) is not None
 
 
 def _found(patterns: tuple[re.Pattern[str], ...], words: Marked, clause: str) -> re.Match[str] | None:
@@ -193,7 +204,7 @@ def _found(patterns: tuple[re.Pattern[str], ...], words: Marked, clause: str) ->
     for pattern in patterns:
         for match in pattern.finditer(clause):
             named = "metric" in match.groupdict() and match["metric"] and _NOT_OUTPUT.search(match["metric"])
-            if not named and not _PATH_LIKE.fullmatch(words.literal(match["what"])):
+            if not named and not is_path(words.literal(match["what"])):
                 return match
     return None
 
