@@ -84,6 +84,10 @@ class FleetFollower:
         intent = run.intent
         begun = status.job is not None and status.job.state not in (None, *JOB_WAITS)
         views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name), refused=refused) for one in followers]
+        if intent.how == How.COLLECTIVE:
+            # The verdict of the first node has the figures of all replicas: not its own.
+            pairs = zip(views, followers, strict=True)
+            views = [replace(view, metrics={}) if one.verdict is not None else view for view, one in pairs]
         if intent.how == How.COLLECTIVE and status.job is not None:
             views = _excused(views, status.job, status.cancelled or run.cancelled_by())
         if fleet is not None:

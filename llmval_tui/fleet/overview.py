@@ -1,10 +1,11 @@
 """All nodes of a run at one moment: state, figures, age of the last sample, differences. For screens and commands."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from llmval_tui.fleet.launch import PARAMETER, Launcher
+from llmval_tui.fleet.launch import PARAMETER, How, Launcher
 from llmval_tui.fleet.node_state import NEEDS_A_PERSON, URGENCY, NodeState
 from llmval_tui.fleet.outliers import deviation, shortfall
 from llmval_tui.fleet.record import Difference, GroupStatistics, MetricStatistics
@@ -169,10 +170,15 @@ def worst(
 
 
 def metrics_of(overview: Overview) -> list[str]:
-    """The metrics that nodes can be compared by, those with the most figures first, then by name."""
+    """The metrics that nodes can be shown by, those with the most figures first, then by name.
+
+    Nothing is compared in one launch over all nodes; each node then has the figures of its own replicas, or none.
+    """
     counts = {
         name: sum(group.n for group in one.groups.values()) for name, one in overview.statistics.items()
     }  # fmt: skip
+    if not counts and overview.how == How.COLLECTIVE:
+        counts = Counter(name for node in overview.nodes for name, value in node.metrics.items() if value is not None)
     return sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
 
 

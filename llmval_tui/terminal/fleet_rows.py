@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from llmval_tui.actions.headline import Figure, headline
 from llmval_tui.fleet.differences import text
+from llmval_tui.fleet.launch import How
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.outliers import TO_SIGMA
 from llmval_tui.fleet.overview import NodeView, Overview, metrics_of, worst
@@ -144,12 +145,21 @@ def _figure(overview: Overview, metric: str | None, node: NodeView, glyphs: Glyp
     deviation = overview.deviation(metric, node) if metric is not None else None
     if deviation is not None and metric is not None and node.state not in (NodeState.RUNNING, NodeState.QUEUED):
         return signed(deviation), "warn" if remarkable(overview, metric, node) else "text"
+    if (own := own_figure(overview, metric, node)) and node.state not in (NodeState.RUNNING, NodeState.QUEUED):
+        return own, "text"
     if node.state is NodeState.RUNNING and node.fraction is not None:
         return f"{node.fraction:.0%}".replace("%", " %"), "busy"
     if node.state is NodeState.ANSWERS:
         power = _total_power(node.gpus)
         return (f"{power:.0f} W" if power is not None else ""), "text"
     return "", "muted"
+
+
+def own_figure(overview: Overview, metric: str | None, node: NodeView) -> str:
+    """The figure of a node's own replicas in one launch, where nothing is compared; "" if it is not known."""
+    value = node.metrics.get(metric) if metric is not None and overview.how == How.COLLECTIVE else None
+    figure = headline({metric: value})[0] if metric is not None and value is not None else None
+    return number(figure.value) if figure is not None else ""
 
 
 def signed(share: float) -> str:
@@ -284,7 +294,8 @@ def worst_rows(
     for node in shown[:count]:
         sign = NODE_SIGNS[node.state]
         deviation = overview.deviation(metric, node) if metric is not None else None
-        figure = f"{signed(deviation)} %" if deviation is not None else glyphs.dash
+        own = own_figure(overview, metric, node) or glyphs.dash
+        figure = f"{signed(deviation)} %" if deviation is not None else own
         warn = metric is not None and remarkable(overview, metric, node)
         head: Spans = [
             (f" {fit_middle(names[node.name], label, glyphs.ellipsis)} ", "title"),

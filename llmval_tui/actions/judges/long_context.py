@@ -81,7 +81,7 @@ def judge_long_context(run: Run, artifact: Artifact) -> Judged:
     ]
     if len(result.replicas) > 1:
         gates.append(_all_together(result))
-    return gates + _of_each_length(result), _metrics(result), _sentence(result)
+    return gates + _of_each_length(result), metrics_of(result), _sentence(result)
 
 
 def _gate(name: str, good: bool, otherwise: Outcome, measured: str, bound: str, reason: str = "") -> Gate:
@@ -313,7 +313,8 @@ def _needle(at: str, found: dict[str, Any]) -> Gate:
     return _gate(name, not lost, Outcome.FAIL, measured, bound)
 
 
-def _metrics(result: LongContextResult) -> dict[str, float | None]:
+def metrics_of(result: LongContextResult) -> dict[str, float | None]:
+    """The figures of each length that passed, by name with unit and tokens."""
     values: dict[str, float | None] = {}
     readers: dict[str, Callable[[dict[str, Any]], Any]] = {
         "prefill_tokens_per_s": lambda entry: entry["prefill"]["tokens_per_s"],

@@ -2,7 +2,9 @@
 
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
+from llmval_tui.actions.nodes.replicas import figures_of_nodes
 from llmval_tui.actions.rests_on import rests_on, verdict_rests_on
 from llmval_tui.fleet.compare import compare, repeated_run
 from llmval_tui.fleet.launch import FleetLaunch, launch_of
@@ -33,6 +35,8 @@ def judge_fleet(run: Run) -> Verdict:
     launch, status = launch_of(run.intent), run.status()
     job = status.job or JobStatus()
     fleet, verdicts = compare(run, launch, job)
+    if launch.collective:
+        fleet = _with_own_figures(run, fleet)
     write_fleet(run.folder, fleet)
     cancelled = status.cancelled or run.cancelled_by()
     gates = fleet_gates(run, launch, job, fleet, cancelled)
@@ -54,6 +58,15 @@ def judge_fleet(run: Run) -> Verdict:
         metrics=_metrics(launch, fleet, verdicts),
         rests_on=rests_on(gates, bases) if bases else RestsOn.EXIT_CODE,
     )
+
+
+def _with_own_figures(run: Run, fleet: Fleet) -> Fleet:
+    """A launch with the figures of each node's replicas. The first node's verdict has those of all: not its own."""
+    names = list(fleet.nodes)
+    reported = bool(names) and fleet.nodes[names[0]].verdict_sha256 is not None
+    figures = figures_of_nodes(run, names) if reported else {}
+    nodes = {name: replace(one, metrics=figures.get(name, {})) for name, one in fleet.nodes.items()}
+    return replace(fleet, nodes=nodes)
 
 
 def fleet_gates(run: Run, launch: FleetLaunch, job: JobStatus, fleet: Fleet, cancelled: str | None) -> list[Gate]:
