@@ -18,7 +18,6 @@ from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import NODES_FOLDER
 
 FLEET_FILE = "fleet.json"
-FLEET_SCHEMA = "fleet"  # docs/schemas/fleet.schema.json
 
 
 class NodeOutcome(StrEnum):

@@ -124,7 +124,7 @@ def _cell(
 ) -> Spans:
     sign = NODE_SIGNS[node.state]
     mark: Span = (glyphs.cursor if chosen else " ", "accent")
-    figure, role = _figure(overview, metric, node, glyphs)
+    figure, role = _figure(overview, metric, node)
     if not grid.label:
         head = fit_middle(name, grid.cell - 12, glyphs.ellipsis)
         return [
@@ -138,7 +138,7 @@ def _cell(
     return [mark, (glyphs.sign(sign), sign.role), (f"{shown or glyphs.dash:>{room}}", "key" if chosen else role)]
 
 
-def _figure(overview: Overview, metric: str | None, node: NodeView, glyphs: Glyphs) -> Span:
+def _figure(overview: Overview, metric: str | None, node: NodeView) -> Span:
     """What a cell says of a node beside its state: the deviation, how far it is, or since when it is silent."""
     if node.state in (NodeState.NO_ANSWER, NodeState.LOST):
         return short_age(node.age_s) if node.age_s is not None else "", "warn"
@@ -367,7 +367,7 @@ def _names(nodes: Sequence[str]) -> str:
     return ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
 
 
-def node_rows(overview: Overview, node: NodeView, metric: str | None, glyphs: Glyphs, width: int) -> list[Spans]:
+def node_rows(node: NodeView, glyphs: Glyphs, width: int) -> list[Spans]:
     """The chosen node: its figures, its GPUs, and why it is listed."""
     sign = NODE_SIGNS[node.state]
     first: Spans = [

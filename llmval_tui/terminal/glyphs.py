@@ -86,7 +86,6 @@ class Glyphs:
     ellipsis: str
     rule: str
     divider: str
-    border: str  # between list and pane, as Textual draws it
     peak: str
     bar_full: str
     bar_parts: str  # eighths of a cell, thinnest first; "" if the set has none
@@ -118,10 +117,8 @@ class Glyphs:
         return text
 
 
-UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▕", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
-ASCII = Glyphs(
-    True, ">", "*", "-", "~", "-", "|", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#", False, "-", "|", "'"
-)
+UNICODE = Glyphs(False, "❯", "◆", "•", "…", "─", "│", "▲", "█", "▏▎▍▌▋▊▉", "░", " ", "–", "·", "_▁▂▃▄▅▆▇█")
+ASCII = Glyphs(True, ">", "*", "-", "~", "-", "|", "^", "#", "", ".", " ", "-", "|", "_.,:-=+*#", False, "-", "|", "'")
 
 
 def glyphs(ascii_only: bool, charts: str = "braille") -> Glyphs:

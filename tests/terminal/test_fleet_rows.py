@@ -51,7 +51,7 @@ def test_no_row_is_wider_than_its_room(overview, width):
         [fleet_rows.title_spans(overview, "completed_qps", width), fleet_rows.count_spans(overview, SIGNS, width)],
         fleet_rows.worst_rows(overview, "completed_qps", SIGNS, width),
         fleet_rows.difference_rows(overview, SIGNS, width, 5),
-        fleet_rows.node_rows(overview, overview.node("n03"), "completed_qps", SIGNS, width),
+        fleet_rows.node_rows(overview.node("n03"), SIGNS, width),
         [fleet_rows.heading_spans("Worst six", "a note", width, SIGNS)],
     ):
         assert max(map(cell_len, lines(rows))) <= width, rows

@@ -7,7 +7,7 @@ from llmval_tui.actions.reading.fences import Fence, read_fence
 from llmval_tui.actions.reading.hindrances import Hindrance, above_of, hindrances_of, restriction_of
 from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
 from llmval_tui.actions.reading.roles import Role, role_of
-from llmval_tui.actions.reading.sentences import MARK, Code, Prose, Sentence, prose_of
+from llmval_tui.actions.reading.sentences import Code, Prose, Sentence, prose_of
 from llmval_tui.actions.reading.shell import Understood, in_folder, understand, without_prompt
 from llmval_tui.actions.reading.spans import Nature
 from llmval_tui.checklist.model import Checklist, Section, Step
@@ -78,7 +78,7 @@ def view_of(step: Step, section: Section, checklist: Checklist) -> ItemView:
         if role is Role.NONE:
             continue
         if code.is_broken_fence:
-            view.candidates.append(_broken_fence(view.step, sentence, code))
+            view.candidates.append(_broken_fence(sentence, code))
             continue
         found = list(hindrances_of(sentence, index, code))
         folder = _folder(sentence, index)
@@ -110,7 +110,7 @@ def _add_fence(view: ItemView, sentence: Sentence, code: Code) -> None:
     view.candidates.append(Candidate(code, sentence, role, found, understood, fence.script, fence.unclear))
 
 
-def _broken_fence(step: Step, sentence: Sentence, code: Code) -> Candidate:
+def _broken_fence(sentence: Sentence, code: Code) -> Candidate:
     """A block that Markdown does not read as one, because its fence is indented too far."""
     unclear = (
         f"Line {code.line} begins a block that Markdown reads as words of the item, because it is indented too far: "
@@ -174,7 +174,3 @@ def is_struck_or_quoted(one: Candidate) -> str | None:
     if one.sentence.kind == "table":
         return "it stands in a table"
     return None
-
-
-def text_without_codes(sentence: Sentence) -> str:
-    return sentence.text.replace(MARK, " ")

@@ -299,12 +299,6 @@ def read_item(step: Step, section: Section, checklist: Checklist, *, has_markers
     return reading
 
 
-def rule_of(step: Step, section: Section, checklist: Checklist) -> Rule:
-    """The rule that decides an item's reading."""
-    view = view_of(step, section, checklist)
-    return next(rule for rule in RULES if rule.answer(view) is not None)
-
-
 def _ask(view: ItemView, reason: str, question: str) -> Reading:
     return Reading(
         Kind.ASK,

@@ -87,7 +87,7 @@ def _of_command(argv: list[str], workspace: Path, depth: int) -> Needed:
     if code is not None:
         return _of_code(code, workspace, depth + 1)
     if _PYTHON.fullmatch(name):
-        return _of_interpreter(argv, workspace, depth)
+        return _of_interpreter(argv)
     if name == "env":
         return _of_wrapper(argv, workspace, depth)
     return Needed(Trust.ONCE, _script_of(argv) if name in SHELLS else name)
@@ -153,7 +153,7 @@ def _of_simple(words: list[str], workspace: Path, depth: int) -> Needed:
     return at_least_once(_of_command(rest, workspace, depth + 1), assigned)
 
 
-def _of_interpreter(argv: list[str], workspace: Path, depth: int) -> Needed:
+def _of_interpreter(argv: list[str]) -> Needed:
     """Python and its like: code in the command, a module (`-m pip`), or a script, whose content is not looked at."""
     name = name_of(argv[0])
     for index, word in enumerate(argv[1:], 1):

@@ -167,14 +167,6 @@ def _changed_since(answer: Answer, step: "Step", reading: "Reading | None", scri
     return None
 
 
-def question_for(
-    step: "Step", reading: "Reading | None", commands: "Sequence[Command]", settings: ListSettings
-) -> str | None:
-    """Why these commands must not start yet, in one sentence; None if they may. See `question_of`."""
-    question = question_of(step, reading, commands, settings)
-    return question.text if question else None
-
-
 def question_of(
     step: "Step",
     reading: "Reading | None",

@@ -79,7 +79,7 @@ class _Reader:
             values=self._strings(data, "values", VALUE_NAME, "the name of a placeholder, such as pod"),
             env=self._strings(data, "env", _VARIABLE, "the name of an environment variable"),
             python=self._python(data),
-            folder=self._folder(data, workspace),
+            folder=self._folder(data),
             fleet=self._fleet(data),
             never_ask=self._never_ask(data),
             bounds=tuple(self._bound(one, line) for one, line in self._tables(data, "bounds", _BOUND)),
@@ -139,7 +139,7 @@ class _Reader:
             shared=table.get("shared"),
         )
 
-    def _folder(self, data: Mapping[str, Any], workspace: Path) -> str | None:
+    def _folder(self, data: Mapping[str, Any]) -> str | None:
         folder = data.get("folder")
         if folder is None:
             return None

@@ -122,7 +122,7 @@ class ScreenState:
     def run(self) -> "RunSnapshot | None":
         return self.detail.run if self.detail else None
 
-    def run_now(self, run: "RunSnapshot") -> float:
+    def run_now(self) -> float:
         """The moment at which a run is shown: the clock, or that of the replay."""
         return self.timeline.now_s if self.timeline is not None else self.now()
 

@@ -92,7 +92,7 @@ class FleetPane(ScrollPane):
             found.append([])
             spare -= 1
         found += self._worst(overview, metric, width)
-        found += fleet_rows.node_rows(overview, node, metric, self.glyphs, width)
+        found += fleet_rows.node_rows(node, self.glyphs, width)
         spare = height - len(found)
         if overview.differences and spare > 2:
             note = f"{len(overview.differences)} differ from the majority"

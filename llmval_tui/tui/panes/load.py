@@ -108,7 +108,7 @@ def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) 
     inner = width - 1
     if (rate := charts.rate(inner)) is not None:
         blocks.append(chart_row("rate", [rate], [inner], glyphs, rank=1, least=4, wish=8, tallest=TALL))
-        blocks.append(fixed("rates", rate_rows(run, width), rank=1))
+        blocks.append(fixed("rates", rate_rows(run), rank=1))
     across = 2 if width >= SIDE_BY_SIDE else 1
     widths = shares(width, across, gap=2)
     bands = [(band, chart) for band in BANDS if (chart := charts.band(band, min(widths)))]
@@ -117,7 +117,7 @@ def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) 
         noted = [with_time_over(run, band, chart) for band, chart in part]
         name = " ".join(band.title for band, _ in part)
         blocks.append(chart_row(name, noted, [min(widths)] * len(part), glyphs, rank=2, least=3, wish=6, tallest=TALL))
-    if drifts := drift_rows(run, width):
+    if drifts := drift_rows(run):
         blocks.append(fixed("drift", drifts, rank=1))
     areas = charts.other_areas()
     across = 3 if width >= THREE_ABREAST else 2
@@ -129,7 +129,7 @@ def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) 
     return blocks
 
 
-def rate_rows(run: RunSnapshot, width: int) -> list[Row]:
+def rate_rows(run: RunSnapshot) -> list[Row]:
     """Offered, sent and completed rate: now, and over the whole run."""
     named = [(label, run.metric(name)) for label, name in zip(("offered", "sent", "completed"), RATES, strict=True)]
     known = [(label, metric) for label, metric in named if metric is not None]
@@ -154,7 +154,7 @@ def with_time_over(run: RunSnapshot, band: Band, chart: Chart) -> Chart:
     return replace(chart, notes=(*chart.notes, note))
 
 
-def drift_rows(run: RunSnapshot, width: int) -> list[Row]:
+def drift_rows(run: RunSnapshot) -> list[Row]:
     """How the latencies have changed from the beginning to the end of the run."""
     rows: list[Row] = []
     for band in BANDS:

@@ -139,7 +139,7 @@ def running_head(state: ScreenState, status: "StepStatus", run: "RunSnapshot", w
     left += _node(state)
     left.append((f"  {phase_words(run)}", "text"))
     began = parse_utc(run.status.started_utc)
-    since = "" if began is None else f"{duration(state.run_now(run) - began.timestamp())}"
+    since = "" if began is None else f"{duration(state.run_now() - began.timestamp())}"
     right = "" if began is None else f"began {began:%H:%M:%S} UTC, {since} ago "
     used = sum(cell_len(text) for text, _ in left)
     if used + cell_len(right) > width:
@@ -214,7 +214,7 @@ def proposal_section(proposal: "Proposal | None", width: int, glyphs: Glyphs, la
     if proposal.refusal:
         rows += labelled("cannot run", proposal.refusal, "warn", width)
     rows += [row((f" {label}", "muted"))] if label and proposal.commands else []
-    rows += command_rows(proposal.commands, width, glyphs)
+    rows += command_rows(proposal.commands, width)
     for detail in proposal.details:
         lines = wrap(clean_line(detail), width - 5)
         rows += [
@@ -313,7 +313,7 @@ def run_section(
             rows += labelled("evidence", f"{evidence.path}, SHA-256 {evidence.sha256[:8]}…", "code", width)
         rows += metrics_row(run.verdict, width, glyphs)
         rows += [row((" ran", "muted"))] if run.intent.commands else []
-        rows += command_rows(run.intent.commands, width, glyphs)
+        rows += command_rows(run.intent.commands, width)
     return rows + (remark_rows(run, width) if verdict else [])
 
 

@@ -47,7 +47,7 @@ def running_blocks(
     blocks += matrix_block(run, width, glyphs, rank=2)
     blocks += gpu_blocks(state, width, glyphs, view)
     blocks += log_block(state, run, width, glyphs)
-    commands = [*heading("Command", width, glyphs)[1:], *command_rows(run.intent.commands, width, glyphs)]
+    commands = [*heading("Command", width, glyphs)[1:], *command_rows(run.intent.commands, width)]
     blocks.append(block("command", lambda rows: commands, rank=11, least=2, wish=len(commands), late=True))
     return blocks
 

@@ -140,14 +140,14 @@ class RunsPane(ScrollPane):
         for figure in figures[:count]:
             value = figure_value(one, figure.name)
             text = self.glyphs.dash if value is None else number(value)
-            spans.append((f"{text:>{FIGURE}}", self._role(one, figure, value)))
+            spans.append((f"{text:>{FIGURE}}", self._role(figure, value)))
         if more:
             gates = f"{one.gates[0]}/{one.gates[1]}" if one.gates is not None else self.glyphs.dash
             spans += [(f"{number(one.gpus):>{GPUS}}", "muted"), (f"{gates:>{GATES}}", "text")]
             spans.append((f"{one.id[-6:]:>{ID}}", "muted"))
         return row(*spans, target=one.id)
 
-    def _role(self, one: RunRow, figure: Figure, value: float | None) -> str:
+    def _role(self, figure: Figure, value: float | None) -> str:
         """A figure outside the ordinary range is yellow if it is the worse one."""
         span = ordinary_range([figure_value(other, figure.name) for other in self.history])
         if value is None or span is None or len(self.history) < 3:

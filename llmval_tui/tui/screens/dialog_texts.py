@@ -30,7 +30,7 @@ def start_rows(items: Sequence[PlanItem], effect: str, command_line: str, width:
         rows += labelled("plan", item.sentence, "warn" if item.expected in _BLOCKED else "text", width)
         if item.expected is not Expected.RUNS:
             continue
-        rows += command_rows(proposal.commands, width, glyphs)
+        rows += command_rows(proposal.commands, width)
         ranks = [command.nproc for command in proposal.commands if command.nproc]
         if ranks:
             on_cpu = all(value_of(tuple(command.argv), "--device") == "cpu" for command in proposal.commands)

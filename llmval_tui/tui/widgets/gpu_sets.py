@@ -68,7 +68,7 @@ def gpu_blocks(
     if not scrolls and lines * (1 + LOWEST) + foot > room + ROWS_BELOW:
         plain = [one.gpu for one in gpus]
         table = gpu_table(plain, width, len(gpus) + 1, glyphs, stale=stale)
-        problems = problem_rows(gpus, width)
+        problems = problem_rows(gpus)
         return [fixed("gpus", [*table, *problems], rank=1), *odd_block(gpus, view, width, glyphs, stale=stale)]
     sets = shares(width, across, gap=3)
     count = max(1, min(len(FIRST), (min(sets) + 2) // (NARROWEST + 2)))
@@ -290,7 +290,7 @@ def cut(spans: Sequence[Span], width: int) -> list[Span]:
     return found
 
 
-def problem_rows(gpus: Sequence[ComparedGpu], width: int) -> list[Row]:
+def problem_rows(gpus: Sequence[ComparedGpu]) -> list[Row]:
     """The meaning of the signs in the table: one row for each problem, with its GPUs."""
     having: dict[str, list[int]] = {}
     for one in gpus:

@@ -55,7 +55,7 @@ def artifact_rows(artifacts: "Sequence[Artifact]", width: int, label: str = "lea
     return rows
 
 
-def command_rows(commands: "Sequence[Command]", width: int, glyphs: Glyphs) -> list[Row]:
+def command_rows(commands: "Sequence[Command]", width: int) -> list[Row]:
     """Each command as it would be typed."""
     rows: list[Row] = []
     for command in commands:

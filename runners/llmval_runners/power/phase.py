@@ -156,7 +156,7 @@ def measure(
         "tokens_per_step": step_tokens,
         "step_ms": 1000 * step_tokens / rate,
         "tokens_per_s": rate,
-        **_energy(records, missing, idle_power_w, rate),
+        **_energy(records, missing, idle_power_w),
         "warmup_s": warmup_done_s,
         "baseline_grade": not reasons and min(record["window_s"] for record in records) >= validity.BASELINE_WINDOW_S,
         "utilisation_of_peak": utilisation(cell, phase, gpu_name, rate / work.copies),
@@ -183,10 +183,10 @@ def _trial(window: EnergyWindow, steps: float, step_tokens: int) -> dict[str, An
     }
 
 
-def _energy(records: list[dict[str, Any]], missing: str | None, idle_w: float | None, rate: float) -> dict[str, Any]:
+def _energy(records: list[dict[str, Any]], missing: str | None, idle_w: float | None) -> dict[str, Any]:
     """Energy and tokens of all trials together, so that tokens/J is exactly the inverse of J/token.
 
-    `idle_w`: power of the idle GPUs; `rate`: tokens/s.
+    `idle_w`: power of the idle GPUs.
     """
     if missing is not None or any(record["energy_j"] is None for record in records):
         blank = (

@@ -12,7 +12,6 @@ from llmval_runners.long_context.predict.peak_memory import (
     kv_bytes_per_token,
     longest_fit,
     predict,
-    sequence_kv_bytes,
     weights_bytes,
 )
 from llmval_runners.long_context.rates import decode_bytes, prefill_flops
@@ -33,8 +32,8 @@ K = 1024
     ],
 )
 def test_gib_of_a_sequence(shape, tokens, bf16, fp8):
-    assert sequence_kv_bytes(SHAPES[shape], tokens, "bfloat16") == bf16 * GIB
-    assert sequence_kv_bytes(SHAPES[shape], tokens, "fp8") == fp8 * GIB
+    assert SHAPES[shape].kv_bytes_per_token(2) * tokens == bf16 * GIB
+    assert SHAPES[shape].kv_bytes_per_token(1) * tokens == fp8 * GIB
     for ranks, share in ((1, 1), (2, 2), (4, 4), (8, 8), (16, 8)):  # 8 KV heads: a ninth GPU holds one of them again
         setup = Setup(SHAPES[shape], tensor_parallel=ranks, on_gpu=False, decode_tokens=0)
         assert kv_bytes(setup, tokens) == bf16 * GIB // share

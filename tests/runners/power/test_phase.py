@@ -72,7 +72,7 @@ def test_a_phase_has_the_tokens_and_the_energy_of_its_windows(monkeypatch):
 
 def test_net_energy_subtracts_idle_power_times_seconds():
     trial = {"window_s": 20.0, "tokens": 1000.0, "energy_j": 8000.0}
-    found = phase_module._energy([trial, trial, trial], None, 100.0, 50.0)
+    found = phase_module._energy([trial, trial, trial], None, 100.0)
     assert (found["power_w"], found["tokens_per_joule"]) == (400.0, 0.125)
     assert (found["joules_per_token_net"], found["tokens_per_joule_net"]) == (6.0, 1 / 6)
 

@@ -154,7 +154,7 @@ async def test_a_finished_run_is_announced_as_configured(
 
 
 def test_the_variables_of_a_command_are_in_the_column_of_the_labels() -> None:
-    _, variables = command_rows([Command("main", ["true"], "true", {"NCCL_P2P_LEVEL": "NVL"})], 80, UNICODE)
+    _, variables = command_rows([Command("main", ["true"], "true", {"NCCL_P2P_LEVEL": "NVL"})], 80)
     (other,) = labelled("leaves", "NCCL", "code", 80)
     assert variables.plain.index("NCCL") == other.plain.index("NCCL")
 

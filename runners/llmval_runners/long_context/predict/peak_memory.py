@@ -9,7 +9,6 @@ import math
 from dataclasses import asdict, dataclass
 
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
-from llmval_runners.engine.shapes import ModelShape
 from llmval_runners.long_context.predict.activations import activation_bytes
 from llmval_runners.long_context.setup import ELEMENT_BYTES, Setup, matrix_shapes
 
@@ -82,14 +81,9 @@ def predict(setup: Setup, length: int) -> Parts:
     )
 
 
-def sequence_kv_bytes(shape: ModelShape, tokens: int, kv_dtype: str) -> int:
-    """KV bytes of one sequence over all GPUs: 2 · layers · KV heads · head dim · bytes per element · tokens."""
-    return shape.kv_bytes_per_token(ELEMENT_BYTES[kv_dtype]) * tokens
-
-
 def kv_bytes_per_token(setup: Setup) -> int:
     """KV bytes of one token on one GPU."""
-    return 2 * setup.shape.layers * setup.kv_heads * setup.shape.head_dim * ELEMENT_BYTES[setup.kv_dtype]
+    return setup.shape.kv_bytes_per_token_on(setup.tensor_parallel, ELEMENT_BYTES[setup.kv_dtype])
 
 
 def pages(setup: Setup, length: int) -> int:
