@@ -33,9 +33,10 @@ from llmval_tui.foundation.files import read_json, read_lines
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.inventory import gpu_inventory
 from llmval_tui.runs.records import Artifact, Command, Intent, StepRef
-from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
+from llmval_tui.runs.store import Run, RunStore
 
 BOUND = 0.995
 # Student's t for 95 % by degrees of freedom from 1 on; beyond the table its next value, which is a little too wide.

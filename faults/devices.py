@@ -14,9 +14,10 @@ from faults.report import Finding, Row
 from faults.terminals import Dashboard
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.records import Command, Intent, StepRef
-from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
+from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.telemetry.sample import Sample
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,9 @@ from faults.scenes import ITEM, LIST, SCENES, Scene, llmval
 from llmval_tui.foundation import text
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import Identity
+from llmval_tui.runs.create import create_run
 from llmval_tui.runs.records import Command, CommandStatus, Intent, Outcome, State, Status, StepRef
-from llmval_tui.runs.store import RunStore, create_run
+from llmval_tui.runs.store import RunStore
 from llmval_tui.telemetry.process_ownership import ProcessRecord
 from tests.helpers.workspace import run_id_of, write_run
 

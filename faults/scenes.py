@@ -18,8 +18,9 @@ from llmval_tui.foundation.process import processes_with
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import supervisor
 from llmval_tui.runs.artifact_snapshot import file_identity
+from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, StepRef
-from llmval_tui.runs.store import RunStore, create_run, new_run_id
+from llmval_tui.runs.store import RunStore
 from tests.helpers.trusted import trust
 from tests.helpers.workspace import run_id_of, write_run
 

@@ -14,7 +14,7 @@ from llmval_tui.fleet.record import node_names
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import Run, RunStore
-from llmval_tui.terminal import fleet_rows
+from llmval_tui.terminal import fleet_grid, fleet_rows
 from llmval_tui.terminal.format import wrap
 from llmval_tui.terminal.glyphs import NODE_SIGNS, Glyphs, glyphs
 
@@ -115,15 +115,15 @@ def columns() -> int:
 
 def screen_of(overview: Overview, metric: str | None, signs: Glyphs, width: int, height: int = 48) -> list[str]:
     """The screen as lines without colour."""
-    names = fleet_rows.short_names([node.name for node in overview.nodes])
-    grid = fleet_rows.lay_out(names, width, max(8, height - 24))
+    names = fleet_grid.short_names([node.name for node in overview.nodes])
+    grid = fleet_grid.lay_out(names, width, max(8, height - 24))
     rows = [
         fleet_rows.title_spans(overview, metric, width),
         fleet_rows.count_spans(overview, signs, width),
     ]
     if overview.refused:
         rows += [[(f" {line}", "bad")] for line in wrap(clean_line(overview.refused), width - 2)]
-    rows += [[], *fleet_rows.grid_rows(overview, metric, grid, signs)]
+    rows += [[], *fleet_grid.grid_rows(overview, metric, grid, signs)]
     rows.append([])
     if said := fleet_rows.statistics_text(overview, metric):
         rows += [[(f" {line}", "muted")] for line in wrap(said, width - 2)]

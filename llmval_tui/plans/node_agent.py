@@ -20,8 +20,9 @@ from llmval_tui.fleet.probe import node_name, read_probe
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import take_lock
 from llmval_tui.runs import client
+from llmval_tui.runs.create import write_run
 from llmval_tui.runs.records import Verdict
-from llmval_tui.runs.store import Run, write_run
+from llmval_tui.runs.store import Run
 
 AGENT_LOCK = "agent.lock"
 # Signals that a site sends to a whole job (`scancel -s USR1`, `--signal`): a part goes on.

@@ -39,12 +39,13 @@ from llmval_tui.plans.records import (
 )
 from llmval_tui.plans.run_intents import intent_of, intent_of_repeat
 from llmval_tui.runs import client
+from llmval_tui.runs.create import create_run
 from llmval_tui.runs.inventory import (
     gpu_inventory,
 )
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.server_life import is_serving, request_stop, sentence
-from llmval_tui.runs.store import Run, RunStore, create_run
+from llmval_tui.runs.store import Run, RunStore
 
 _LAST_WORDS_S = 60.0  # for the supervisor of a server that has ended, to say why
 

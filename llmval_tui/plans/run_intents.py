@@ -15,10 +15,11 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.plans.records import Plan
 from llmval_tui.runs.command_secrets import with_secrets
+from llmval_tui.runs.create import new_run_id
 from llmval_tui.runs.inventory import git_revision, host_inventory, recorded_environment, software_versions
 from llmval_tui.runs.records import Command, Intent, StepRef
 from llmval_tui.runs.server_life import url_of
-from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run, new_run_id
+from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run
 
 
 def intent_of(

@@ -1,18 +1,14 @@
-"""The run folders of a workspace: making them, and reading them. Only `run.json`, which never changes, is cached."""
+"""The run folders of a workspace, as they are read. Only `run.json`, which never changes, is cached."""
 
 import os
 import re
-import secrets
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import is_locked, read_json, sha256_of, sync_folder, write_json
+from llmval_tui.foundation.files import is_locked, read_json, sha256_of
 from llmval_tui.foundation.record import read_record
-from llmval_tui.foundation.text import utc_stamp
-from llmval_tui.runs.command_secrets import keep_secrets
-from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent, State, Status, StepRef, Verdict
+from llmval_tui.runs.records import FrozenScript, Intent, State, Status, StepRef, Verdict
 from llmval_tui.runs.tick_ledger import TickLedger
 from llmval_tui.telemetry.process_ownership import is_node_folder, run_id_of
 
@@ -325,80 +321,12 @@ def recorded_path(path: Path, workspace: Path) -> str:
     return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
 
 
-def new_run_id(number: str) -> str:
-    """`<UTC time>-<step>-<random>`; the random part separates two runs made in one second."""
-    return f"{utc_stamp()}-{number}-{secrets.token_hex(3)}"
-
-
-def create_run(store: RunStore, intent: Intent) -> Run:
-    """Make the run folder and write `run.json`, with all placeholders replaced, before anything starts.
-
-    Raises:
-        Refused: the folder cannot be made.
-    """
-    folder = store.root / intent.run_id
-    newest = next(iter(store.runs()), None)
-    frozen = replace(
-        intent,
-        # The newest run must sort last even if the clock was set back or two runs were made in one second.
-        order_ns=max(time.time_ns(), newest.order[0] + 1 if newest else 0),
-        commands=[_resolve_command(command, folder) for command in intent.commands],
-        artifacts=[resolve_artifact(item, folder.name) for item in intent.artifacts],
-    )
-    return write_run(folder, frozen)
-
-
-def write_run(folder: Path, intent: Intent) -> Run:
-    """Make a run folder with `run.json` and the scripts; the words of secrets go into a file of their own.
-
-    Raises:
-        Refused: the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, mode=0o700, exist_ok=is_node_folder(folder))  # a node says first what it is
-        (folder / "logs").mkdir(exist_ok=True)  # logs may hold what a program should not have printed
-        for script in (command.script for command in intent.commands if command.script is not None):
-            _write_script(folder / script.name, script)
-        write_json(folder / "run.json", replace(intent, commands=keep_secrets(folder, intent.commands)))
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise Refused(
-            f"{folder} cannot be made ({error.strerror}): free some space or choose another --workspace."
-        ) from error
-    return Run(folder)
-
-
-def _write_script(path: Path, script: FrozenScript) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o500)  # whatever the umask: its owner may run it, nobody may change it
-        file.write(script.text.encode())
-        file.flush()
-        os.fsync(descriptor)
-
-
 def intact(run: Run, script: FrozenScript) -> bool:
     """Whether the file in the run folder still is the frozen script."""
     try:
         return sha256_of(run.folder / script.name) == script.sha256
     except OSError:
         return False
-
-
-def resolve_artifact(artifact: Artifact, run_id: str) -> Artifact:
-    """The artifact with the run's id in its path."""
-    return replace(artifact, path=artifact.path.replace(RUN_ID_PLACEHOLDER, run_id))
-
-
-def _resolve_command(command: Command, folder: Path) -> Command:
-    def resolve(text: str) -> str:
-        return text.replace(RUN_PLACEHOLDER, str(folder))
-
-    return replace(
-        command,
-        argv=[resolve(word) for word in command.argv],
-        env={name: resolve(value) for name, value in command.env.items()},
-    )
 
 
 def is_demo(workspace: Path) -> bool:

@@ -14,8 +14,9 @@ from llmval_tui.actions.api import Context, Options, Proposal
 from llmval_tui.actions.registry import propose
 from llmval_tui.checklist.model import parse
 from llmval_tui.foundation.paths import bundled
+from llmval_tui.runs.create import resolve_artifact
 from llmval_tui.runs.records import Artifact, Command, Outcome, StepRef
-from llmval_tui.runs.store import Run, RunStore, recorded_path, resolve_artifact
+from llmval_tui.runs.store import Run, RunStore, recorded_path
 from tests.helpers.collective_records import LIST as COLLECTIVE_LIST
 from tests.helpers.collective_records import PATH as COLLECTIVE_PATH
 from tests.helpers.drift_lists import LIST as DRIFT_LIST

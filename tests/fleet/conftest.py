@@ -11,8 +11,9 @@ from llmval_tui.fleet.launch import PARAMETER, How, Launcher
 from llmval_tui.fleet.probe import ENV_FILE, NodeProbe
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.text import utc_iso
+from llmval_tui.runs.create import create_run
 from llmval_tui.runs.records import Artifact, Command, Intent, StepRef
-from llmval_tui.runs.store import Run, RunStore, create_run
+from llmval_tui.runs.store import Run, RunStore
 
 MakeFleetRun = Callable[..., Run]
 

@@ -8,8 +8,8 @@ from llmval_tui.fleet import leftovers
 from llmval_tui.fleet.part import node_folder, part_of
 from llmval_tui.foundation.files import read_json
 from llmval_tui.runs import client
+from llmval_tui.runs.create import write_run
 from llmval_tui.runs.records import Command, Outcome, State
-from llmval_tui.runs.store import write_run
 
 from .conftest import said_by
 

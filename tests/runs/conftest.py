@@ -8,8 +8,9 @@ import pytest
 
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
+from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Command, Intent, StepRef
-from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id
+from llmval_tui.runs.store import Run, RunStore
 
 MakeRun = Callable[..., Run]
 

@@ -15,9 +15,10 @@ from llmval_tui.foundation.files import take_lock
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client, supervisor
+from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Command, Intent, ServerSpec, ServerStatus, State, StepRef
 from llmval_tui.runs.server_life import ServerLife, is_serving, request_stop, sentence
-from llmval_tui.runs.store import Run, RunStore, create_run, new_run_id, plan_lock
+from llmval_tui.runs.store import Run, RunStore, plan_lock
 from tests.helpers.processes import supervisor_of, until
 
 SERVER = Path(__file__).parents[1] / "helpers" / "fake_openai_server.py"

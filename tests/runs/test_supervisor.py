@@ -19,8 +19,9 @@ from llmval_tui.foundation.process import Identity, processes_with
 from llmval_tui.foundation.record import read_record
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import artifact_snapshot, client, supervisor, termination
+from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
-from llmval_tui.runs.store import Run, create_run, new_run_id
+from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, ProcessRecord, RunProcesses, Strangers
 from tests.helpers.processes import supervisor_of, until
 

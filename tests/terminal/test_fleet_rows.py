@@ -7,7 +7,7 @@ from llmval_tui.fleet.follower import FleetFollower
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.overview import NodeView, Overview
 from llmval_tui.fleet.record import Difference
-from llmval_tui.terminal import fleet_rows
+from llmval_tui.terminal import fleet_grid, fleet_rows
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import glyphs
 
@@ -35,7 +35,7 @@ def overview(tmp_path):
 )
 def test_nodes_fit_into_their_room(nodes, width, height, columns, label):
     names = [f"n{at:03}" if nodes > 99 else f"n{at:02}" for at in range(nodes)]
-    grid = fleet_rows.lay_out(names, width, height)
+    grid = fleet_grid.lay_out(names, width, height)
     assert (grid.columns, bool(grid.label)) == (columns, label)
     assert grid.rows(nodes) <= height
 
@@ -43,8 +43,8 @@ def test_nodes_fit_into_their_room(nodes, width, height, columns, label):
 @pytest.mark.parametrize("width", [60, 80, 94, 120, 160])
 def test_no_row_is_wider_than_its_room(overview, width):
     for height in (3, 8, 40):
-        grid = fleet_rows.lay_out([node.name for node in overview.nodes], width, height)
-        rows = fleet_rows.grid_rows(overview, "completed_qps", grid, SIGNS, "n03")
+        grid = fleet_grid.lay_out([node.name for node in overview.nodes], width, height)
+        rows = fleet_grid.grid_rows(overview, "completed_qps", grid, SIGNS, "n03")
         assert len(rows) == grid.rows(len(overview.nodes))
         assert max(map(cell_len, lines(rows))) <= width
     for rows in (
@@ -58,7 +58,7 @@ def test_no_row_is_wider_than_its_room(overview, width):
 
 
 def test_a_cell_has_the_sign_and_the_deviation_and_a_silent_one_its_age(overview):
-    text = "\n".join(lines(fleet_rows.grid_rows(overview, "completed_qps", fleet_rows.Grid(8, 9, 1, 5), SIGNS, "n03")))
+    text = "\n".join(lines(fleet_grid.grid_rows(overview, "completed_qps", fleet_grid.Grid(8, 9, 1, 5), SIGNS, "n03")))
     assert "✗" in text and "▼" in text and SIGNS.cursor + "▼" in text
     silent = next(part for part in text.split("∅")[1:])
     assert silent.split()[0] == "now"
@@ -87,7 +87,7 @@ def test_few_nodes_have_no_outlier_word(tmp_path):
     overview = FleetFollower(make_fleet(tmp_path, 4, slow=[2], failed=[], silent=[], fewer=[])).look()
     text = fleet_rows.statistics_text(overview, "completed_qps")
     assert "fewer than 8" in text and "could be found" not in text
-    grid = fleet_rows.grid_rows(overview, "completed_qps", fleet_rows.Grid(4, 9, 1, 5), SIGNS)
+    grid = fleet_grid.grid_rows(overview, "completed_qps", fleet_grid.Grid(4, 9, 1, 5), SIGNS)
     assert all(role != "warn" for _, role in grid[0]), "nor its colour"
     assert "slow" not in "\n".join(lines(fleet_rows.worst_rows(overview, "completed_qps", SIGNS, 120)))
 
@@ -100,9 +100,9 @@ def test_more_differences_than_rows_are_counted():
 
 
 def test_names_lose_what_all_have_in_common():
-    assert fleet_rows.short_names(["a1.x.net", "a2.x.net"]) == ["a1", "a2"]
-    assert fleet_rows.short_names(["a1.x.net", "a2.y.net"]) == ["a1.x.net", "a2.y.net"]
-    assert fleet_rows.short_names(["a-very-long-name-001", "a-very-long-name-012"]) == ["001", "012"]
-    assert fleet_rows.short_names(["127.0.0.1"]) == ["127.0.0.1"]
-    assert fleet_rows.short_names(["10.1.0.7", "10.2.0.7"]) == ["10.1.0.7", "10.2.0.7"]
-    assert fleet_rows.short_names([]) == []
+    assert fleet_grid.short_names(["a1.x.net", "a2.x.net"]) == ["a1", "a2"]
+    assert fleet_grid.short_names(["a1.x.net", "a2.y.net"]) == ["a1.x.net", "a2.y.net"]
+    assert fleet_grid.short_names(["a-very-long-name-001", "a-very-long-name-012"]) == ["001", "012"]
+    assert fleet_grid.short_names(["127.0.0.1"]) == ["127.0.0.1"]
+    assert fleet_grid.short_names(["10.1.0.7", "10.2.0.7"]) == ["10.1.0.7", "10.2.0.7"]
+    assert fleet_grid.short_names([]) == []

@@ -8,9 +8,9 @@ from textual import events
 from llmval_tui.fleet.node_state import NEEDS_A_PERSON, NodeState
 from llmval_tui.fleet.overview import ORDERS, NodeView, Overview
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.terminal import fleet_rows
+from llmval_tui.terminal import fleet_grid, fleet_rows
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.fleet_rows import Grid, Spans
+from llmval_tui.terminal.fleet_grid import Grid, Spans
 from llmval_tui.terminal.format import cut, wrap
 from llmval_tui.terminal.glyphs import NODE_SIGNS
 from llmval_tui.tui.data.screen_state import NEEDS_YOU, ScreenState
@@ -77,11 +77,11 @@ class FleetPane(ScrollPane):
         metrics = fleet_rows.metric_names(overview)
         metric = self.metric if self.metric in metrics else metrics[0] if metrics else None
         head = self._head(overview, metric, width)
-        names = fleet_rows.short_names([one.name for one in overview.nodes])
+        names = fleet_grid.short_names([one.name for one in overview.nodes])
         below = 1 + fleet_rows.WORST + NODE_ROWS
         room = max(LEAST_GRID, height - len(head) - below)
-        grid = fleet_rows.lay_out(names, width, room)
-        drawn = fleet_rows.grid_rows(overview, metric, grid, self.glyphs, node.name)
+        grid = fleet_grid.lay_out(names, width, room)
+        drawn = fleet_grid.grid_rows(overview, metric, grid, self.glyphs, node.name)
         shown = min(len(drawn), room)
         self._keep_in_sight(overview, node, grid, shown, len(drawn))
         self._place = _Place(grid, len(head), shown, self.top)

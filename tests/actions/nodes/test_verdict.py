@@ -11,6 +11,7 @@ from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.fleet.launch import How
 from llmval_tui.fleet.part import part_of
 from llmval_tui.foundation.files import sha256_of, write_json
+from llmval_tui.runs.create import write_run
 from llmval_tui.runs.records import (
     Artifact,
     Command,
@@ -23,7 +24,6 @@ from llmval_tui.runs.records import (
     Status,
     Verdict,
 )
-from llmval_tui.runs.store import write_run
 from tests.fleet.conftest import make_fleet_run, said_by  # noqa: F401  (a fixture)
 
 
