@@ -2,7 +2,8 @@
 
 The tables list what is known to be harmless, by program and by subcommand or flags; anything else asks. A program with
 an option that starts another program (`find -exec`) or that reads such a program from a file of the workspace (`git`)
-is not listed, or not with that option.
+is not listed, or not with that option. Options are listed by what is allowed: a list of what is forbidden misses
+`sort --compress-prog=./x`, because GNU's programs take every unambiguous beginning of a long option.
 """
 
 import re
@@ -32,17 +33,32 @@ _VERSION_WORDS = {"--version", "-V", "-version"}
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """The subcommands that only read, and the options with a value that may stand before or between their words."""
+    """The subcommands that only read, and the options with a value that may stand before or between their words.
+
+    A subcommand that ends with `$` is the whole command but for options: `addr` shows, `addr del` does not.
+    """
 
     verbs: tuple[str, ...]
     values: frozenset[str] = frozenset()
     never: re.Pattern[str] | None = None  # an option that makes it something else
+    only: re.Pattern[str] | None = None  # every option must be one of these
 
 
+# Before the subcommand: options of one letter, and these. Others choose the program that does the work
+# (`pip --python=`, `docker --config=`, `virsh --connect=qemu+ext:`).
+_BEFORE_VERB = re.compile(
+    r"-\w|-br|-json|--(?:no-pager|no-legend|user|system|plain|all|json|disable-pip-version-check)"
+)
 _KUBE = frozenset(["-n", "--namespace", "--context", "--cluster", "--user", "-s", "--server", "--request-timeout"])
-_KUBE_NEVER = re.compile(r"--kubeconfig|--output-directory|--raw|--post-renderer|--token")
-_DOCKER = Verbs(("ps", "images", "image ls", "inspect", "info", "version", "port", "container ls"),
-                frozenset(["-c", "--context"]))  # fmt: skip
+_KUBE_NEVER = re.compile(
+    r"--kube(?:config|rc)|--output-directory|--raw|--post-renderer|--token|--profile|--cache-dir|--kustomize|-k"
+)
+_DOCKER = Verbs(
+    ("ps", "images", "image ls", "inspect", "info", "version", "port", "container ls"), frozenset(["-c", "--context"]),
+    only=re.compile(r"-[acflnqs]+|--(?:all|context|digests|filter|format|last|latest|no-trunc|quiet|size|type)(?:=.*)?"),
+)  # fmt: skip
+_PIP = Verbs(("list", "show", "freeze", "check"), never=re.compile(r"--(?:local-)?log|--py|--cache"))
+_APT = re.compile(r"-[oc]|--(?:opt|conf)")
 VERBS: dict[str, Verbs] = {
     "kubectl": Verbs(
         ("get", "describe", "logs", "top", "version", "api-resources", "api-versions", "explain", "wait",
@@ -58,18 +74,20 @@ VERBS: dict[str, Verbs] = {
     "sacctmgr": Verbs(("show", "list")),
     "systemctl": Verbs(("status", "is-active", "is-enabled", "is-failed", "list-units", "list-unit-files", "show",
                         "cat", "list-dependencies", "list-timers")),
-    "pip": Verbs(("list", "show", "freeze", "check")),
-    "pip3": Verbs(("list", "show", "freeze", "check")),
-    "apt": Verbs(("list", "show", "policy")),
-    "apt-cache": Verbs(("show", "policy", "search", "depends")),
+    "pip": _PIP,
+    "pip3": _PIP,
+    "apt": Verbs(("list", "show", "policy"), never=_APT),
+    "apt-cache": Verbs(("show", "policy", "search", "depends"), never=_APT),
     "dcgmi": Verbs(("discovery", "topo", "nvlink", "modules -l", "group -l"), never=re.compile(r"-[sed]$|--set")),
     "ipmitool": Verbs(
-        ("sdr", "sensor list", "sensor get", "fru print", "sel list", "sel elist", "sel info", "chassis status",
+        ("sdr$", "sdr list", "sdr elist", "sdr type", "sdr get", "sdr entity", "sdr info",
+         "sensor list", "sensor get", "fru print", "sel list", "sel elist", "sel info", "chassis status",
          "mc info", "lan print", "power status", "chassis power status"),
         frozenset(["-I", "-H", "-U", "-P", "-L", "-p", "-t"]),
     ),
-    "ip": Verbs(("addr show", "address show", "a show", "link show", "route show", "neigh show", "-br addr")),
-    "rdma": Verbs(("link show", "dev show", "link", "dev", "statistic show"), never=re.compile(r"(?:add|delete|set)$")),
+    "ip": Verbs(("addr$", "addr show", "address show", "a$", "a show", "link$", "link show", "route$",
+                 "route show", "neigh$", "neigh show")),
+    "rdma": Verbs(("link$", "link show", "dev$", "dev show", "statistic show")),
     "mst": Verbs(("status",)),
     "mlxconfig": Verbs(("query", "q"), frozenset(["-d"])),
     "lfs": Verbs(("getstripe", "df", "quota", "osts", "mdts", "check")),
@@ -96,19 +114,23 @@ ONLY: dict[str, re.Pattern[str]] = {
         "numactl": r"-H|--hardware|-s|--show",
         "sysctl": r"-[an]|[a-z0-9_][a-z0-9_./-]*",
         "ethtool": r"-[iSkgclamTxnPd]|--(?:driver|statistics|show-\w[\w-]*|module-info)|[a-z][\w.@-]*",
-        "ibnetdiscover": r".*",
-        "iblinkinfo": r".*",
+        "ibnetdiscover": r"(?!--c).*",
+        "iblinkinfo": r"(?!--c).*",
         "perfquery": r"-[xaCPlG]|--(?:extended|all_ports)|\w+",
         "dpkg": r"-[lLsS]|--(?:list|status|listfiles|search)|[\w.+:*/][\w.+:*/-]*",
-        "rpm": r"-q\w*|--(?:query|qf|queryformat)(?:=.*)?|[\w.+*/][\w.+*/-]*",
+        "rpm": r"-q\w*|--(?:query|qf|queryformat)(?:=(?!.*expand).*)?|[\w.+*/][\w.+*/-]*",
         "lsof": r"-[ipunPcdt].*|[/\w].*",
         "nvtop": r"--version",
         "smartctl": r"-[aixHAc]|-l|--(?:all|info|health|attributes|xall|json)(?:=.*)?|(?:error|selftest)|/dev/[\w/]+",
         "find": r"(?!-(?:exec|ok|delete|fprint|fls)).*",
-        "sort": r"(?!-\w*[oTS]|--output|--compress-program|--temp).*",
-        "diff": r"(?!--output).*",
-        "journalctl": r"(?!--(?:rotate|vacuum|flush|sync|relinquish|smart|setup|update|cursor-file)).*",
-        "ss": r"(?!-\w*[KD]|--kill|--diag).*",
+        "sort": r"-[bcdfghimnrsuvzCMRV]*|-[kt].*|[^-].*"
+        r"|--(?:check|field-separator|human-numeric-sort|key|numeric-sort|reverse|stable|unique|version-sort)(?:=.*)?",
+        "diff": r".*",
+        "journalctl": r"-\w.*|[^-].*|--(?:all|boot|case-sensitive|disk-usage|dmesg|facility|grep|header|identifier|"
+        r"lines|list-boots|merge|no-full|no-hostname|no-pager|no-tail|output|priority|quiet|reverse|since|system|unit|until|"
+        r"user|user-unit|utc)(?:=.*)?",
+        "ss": r"(?!-\w*[KD])-\w+|[^-].*|--(?:all|extended|info|ipv4|ipv6|listening|memory|no-header|numeric|options|"
+        r"processes|summary|tcp|udp|unix)",
     }.items()
 }
 # nvidia-smi: queries. The words of `topo`, `nvlink`, `mig` and `dmon` follow their own flags.
@@ -136,11 +158,19 @@ _HARMLESS_VARIABLE = re.compile(
 )
 
 
+# Variables of the same programs that name a file: code that they load (`NCCL_CONF_FILE` may name a plugin), or a file
+# that they write.
+_NAMES_A_FILE = re.compile(
+    r"_(?:PLUGINS?|PATH|PRELOAD|LIB|LIBRARIES|FILE|DIR|HOME|ROOT|FOLDER|CONFIG|TRACE|OUT|PROGRAM|COMMAND)$"
+)
+
+
 # The variables of the site settings are trusted more than those of an item, but not with these.
 _CODE_VARIABLE = re.compile(
     r"PATH|LD_\w+|DYLD_\w+|PYTHON\w*|PERL\w*|RUBY\w*|NODE_\w+|JAVA_\w+|BASH_ENV|ENV|IFS|SHELLOPTS|BASHOPTS|HOME|XDG_\w+"
     r"|KUBECONFIG|DOCKER_\w+|GIT_\w+|SSH_\w+|\w*PAGER|\w*EDITOR|LESSOPEN|GCONV_PATH|GLIBC_TUNABLES|\w*PRELOAD\w*"
-    r"|\w*PLUGIN\w*|\w*INJECTION\w*|VIRTUAL_ENV|CONDA_\w+"
+    r"|\w*PLUGIN\w*|\w*INJECTION\w*|VIRTUAL_ENV|CONDA_\w+|NCCL_CONF_FILE|OMP_TOOL_LIBRARIES|UCX_MODULE_DIR|CUDA_HOME"
+    r"|TORCH_EXTENSIONS_DIR"
 )
 
 
@@ -151,9 +181,7 @@ def may_change_code(name: str) -> bool:
 
 def is_harmless_variable(name: str) -> bool:
     """Whether a variable of this name may be set for a command that starts without a question."""
-    return _HARMLESS_VARIABLE.fullmatch(name) is not None and not name.endswith(
-        ("_PLUGIN", "_PATH", "_PRELOAD", "_LIB")
-    )
+    return _HARMLESS_VARIABLE.fullmatch(name) is not None and _NAMES_A_FILE.search(name) is None
 
 
 def is_read_only(argv: Sequence[str], workspace: Path, found: str | None) -> bool:
@@ -202,7 +230,10 @@ def _smi_reads(words: list[str]) -> bool:
 
 
 def _verb_reads(words: list[str], spec: Verbs) -> bool:
-    if spec.never and any(spec.never.match(word) for word in words):
+    options = [word for word in words if word.startswith("-")]
+    if spec.never and any(spec.never.match(word) for word in options):
+        return False
+    if spec.only and not all(spec.only.fullmatch(word) for word in options):
         return False
     said: list[str] = []
     index = 0
@@ -210,8 +241,13 @@ def _verb_reads(words: list[str], spec: Verbs) -> bool:
         word = words[index]
         if word in spec.values:
             index += 1
-        elif not word.startswith("-") or len(said) == 1 or word == "-br":
+        elif not word.startswith("-"):
+            said.append(word)
+        elif not said and word.partition("=")[0] not in spec.values and not _BEFORE_VERB.fullmatch(word):
+            return False
+        elif len(said) == 1:
             said.append(word)
         index += 1
-    text = " ".join(said) + " "
-    return any(text.startswith(verb + " ") for verb in spec.verbs)
+    text = " ".join(said)
+    bare = " ".join(word for word in said if not word.startswith("-"))
+    return any(bare == verb[:-1] if verb.endswith("$") else f"{text} ".startswith(f"{verb} ") for verb in spec.verbs)

@@ -58,6 +58,48 @@ bash -c "ls; uname -a"
 lfs getstripe -d /mnt/x
 date +%F
 mlxconfig -d /dev/mst/x query
+sort -t , -k2,2nr x
+sort --key=2 --reverse x
+journalctl -b -1 -u nvidia-fabricmanager --since=today --no-pager
+ss -tlnp
+ip -br addr
+ip -s link show eth0
+rdma link
+ipmitool -I lanplus -H h sdr type fan
+kubectl --namespace=x get pods -o wide
+docker ps -a --format {{.Names}}
+pip --disable-pip-version-check list --format=json
+systemctl --no-pager status x
+virsh list --all
+"""
+# Options that start another program, or write a file; also shortened, as GNU's programs and iproute2 take them.
+HIDDEN = """
+sort --buffer-size=1k --compress-prog=./evil big
+sort --outp=.bashrc payload
+sort -no .bashrc payload
+journalctl --rota
+ss --kil dst 192.0.2.1
+virsh --connect=qemu+ext:///system?command=./evil list
+pip --python=./evil list
+pip list --log=.bashrc
+docker --config=./evil info
+docker info --config=./evil
+podman --runtime=./evil info
+podman info --runtime=./evil
+ipmitool sdr dump .bashrc
+ipmitool sdr fill sensors
+ibnetdiscover --cache=.bashrc
+kubectl --profile-output=.bashrc --profile=cpu get pods
+kubectl get -k ./evil
+kubectl --kuberc=./evil get pods
+rpm -qp evil.rpm --queryformat=%{summary:expand}
+apt list -o=Apt::Pager=./evil
+ip -br addr del 192.0.2.1/24 dev eth0
+rdma link del rxe0
+env NCCL_CONF_FILE=./evil.conf ls
+env NCCL_DEBUG_FILE=.bashrc ls
+env OMP_TOOL_LIBRARIES=./evil.so ls
+env CUDA_HOME=./evil ls
 """
 CONFIRMED_ONCE = """
 make test
@@ -194,6 +236,11 @@ CASES = [
 @pytest.mark.parametrize(("line", "trust"), CASES, ids=[line for line, _ in CASES])
 def test_the_trust_that_a_command_needs(tmp_path: Path, line: str, trust: Trust):
     assert trust_needed(shlex.split(line), tmp_path).trust is trust
+
+
+@pytest.mark.parametrize("line", HIDDEN.strip().splitlines())
+def test_an_option_that_starts_a_program_or_writes_a_file_asks(tmp_path: Path, line: str):
+    assert trust_needed(shlex.split(line), tmp_path).trust >= Trust.ONCE
 
 
 def test_a_program_of_the_workspace_is_not_the_diagnostic_of_that_name(tmp_path: Path, monkeypatch):
