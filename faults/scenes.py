@@ -16,7 +16,7 @@ from llmval_tui.cli import main
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.process import processes_with
 from llmval_tui.foundation.text import utc_iso
-from llmval_tui.runs import supervisor
+from llmval_tui.runs import owner, supervisor
 from llmval_tui.runs.artifact_snapshot import file_identity
 from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, StepRef
@@ -224,7 +224,7 @@ def _new_run(folder: Path) -> None:
 def _supervise(folder: Path) -> int:
     (run,) = RunStore(folder / "ws").runs()
     os.chdir(folder / "ws")
-    supervisor.FINAL_SAVE_S = 1.0  # a fault of the disk lasts until the end of this process
+    owner.FINAL_SAVE_S = 1.0  # a fault of the disk lasts until the end of this process
     return supervisor.main([str(run.folder)])
 
 

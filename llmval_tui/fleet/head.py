@@ -30,7 +30,7 @@ from llmval_tui.foundation.paths import inside
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.command_secrets import forget_secrets
-from llmval_tui.runs.owner import own_run
+from llmval_tui.runs.owner import own_run, record_end
 from llmval_tui.runs.records import JobStatus, Outcome, State, Status
 from llmval_tui.runs.store import Run
 
@@ -114,9 +114,14 @@ class Head:
         except Exception as error:
             if not self._gives_up(error):
                 raise
+        self.status.state, self.status.ended_utc = State.FINISHED, utc_iso()
+        self._stop = None  # from here on, a signal ends the wait
+        record_end(self.run, self._record_end, lambda: self._stop is not None, clock=self._clock, sleep=self._sleep)
+
+    def _record_end(self) -> None:
+        """Remove the secrets, and write the final status."""
         if not nodes_to_repeat(self.run):  # whoever measures again needs them
             forget_secrets(self.run.folder)
-        self.status.state, self.status.ended_utc = State.FINISHED, utc_iso()
         write_json(self._status_file, self.status)
 
     def _gives_up(self, error: Exception) -> bool:

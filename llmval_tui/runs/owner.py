@@ -1,6 +1,7 @@
 """The process that owns one run: its supervisor, or the head of a run on several nodes."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import take_lock
 from llmval_tui.runs.records import State, Status
 from llmval_tui.runs.store import Run
+
+FINAL_SAVE_S = 600.0  # how long the end of a run waits for space on a full disk
 
 
 class Owner(Protocol):
@@ -57,3 +60,36 @@ def own_run(arguments: list[str] | None, make: Callable[[Run], Owner], called: s
         print(refusal, file=sys.stderr)
         return ExitCode.REFUSED
     return ExitCode.PASSED
+
+
+def record_end(
+    run: Run,
+    write: Callable[[], None],
+    stopped: Callable[[], bool],
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """Write what an owner writes last; wait until the disk takes it.
+
+    Args:
+        write: raises Refused or OSError if the disk does not take it, and is then called again.
+        stopped: whether a signal has ended the wait.
+
+    Raises:
+        Refused: it could not be written.
+    """
+    deadline = clock() + FINAL_SAVE_S
+    while True:
+        try:
+            write()
+            return
+        except (Refused, OSError) as error:
+            if clock() >= deadline or stopped() or _is_removed(run):
+                raise Refused(f"the end of {run.id} cannot be recorded: {error}") from error
+        sleep(1)
+
+
+def _is_removed(run: Run) -> bool:
+    """Whether somebody removed the run: its folder is gone, and our log, which lies there, has no name any more."""
+    return not run.folder.exists() and os.fstat(1).st_nlink == 0

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
@@ -27,14 +28,13 @@ from llmval_tui.runs.command_secrets import forget_secrets, with_secrets
 from llmval_tui.runs.command_start import log_of, start_command
 from llmval_tui.runs.hindrances import LOOK_S, stopped_processes
 from llmval_tui.runs.log_times import LogTimesWriter
-from llmval_tui.runs.owner import own_run
+from llmval_tui.runs.owner import own_run, record_end
 from llmval_tui.runs.records import Command, CommandStatus, Intent, ServerStatus, State, Status
 from llmval_tui.runs.run_recorder import RunRecorder
 from llmval_tui.runs.server_life import ServerLife, Stop
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import RunProcesses
 
-FINAL_SAVE_S = 600.0  # how long the final status waits for space on a full disk
 _POLL_S = 0.2
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -83,13 +83,24 @@ class Supervisor:
                     break
         except (OSError, Refused) as error:
             self._note(f"the supervisor stopped early: {error}")
+        except Exception as error:  # noqa: BLE001  (the run ends here in any case, and its record must say why)
+            traceback.print_exc()
+            failed = f"{type(error).__name__}: {error}"
+            self._note(f"the supervisor stopped on an internal error ({failed}): see supervisor.log")
         finally:
             for line in termination.kill_leftovers(self._processes, self._recorder.pids):
                 self._note(line)
             self._recorder.end()
             self.status.state = State.FINISHED
             self.status.ended_utc = utc_iso()
-            self._save_final()
+            self._stop_signal = None  # from here on, a signal ends the wait
+            record_end(
+                self.run,
+                self._record_end,
+                lambda: self._stop_signal is not None,
+                clock=time.monotonic,
+                sleep=time.sleep,
+            )
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
         """Signal handler: a signal to the supervisor cancels the run; repeated signals change nothing."""
@@ -303,24 +314,11 @@ class Supervisor:
                 self.status.notes.append(f"{utc_iso()} {refusal}")
             self._unsaved = True
 
-    def _is_removed(self) -> bool:
-        """Whether somebody removed the run: its folder is gone, and our log, which lies there, has no name any more."""
-        return not self.run.folder.exists() and os.fstat(1).st_nlink == 0
-
-    def _save_final(self) -> None:
-        """Remove the secrets, write the final snapshot and status; waits until the disk takes it."""
-        deadline = time.monotonic() + FINAL_SAVE_S
-        self._stop_signal = None  # from here on, a signal ends the wait
-        while True:
-            try:
-                forget_secrets(self.run.folder)
-                artifact_snapshot.record_after(self.run)
-                write_json(self._status_file, self.status)
-                return
-            except (Refused, OSError) as error:
-                if time.monotonic() >= deadline or self._stop_signal or self._is_removed():
-                    raise Refused(f"the end of {self.run.id} cannot be recorded: {error}") from error
-            time.sleep(1)
+    def _record_end(self) -> None:
+        """Remove the secrets, and write the final snapshot and status."""
+        forget_secrets(self.run.folder)
+        artifact_snapshot.record_after(self.run)
+        write_json(self._status_file, self.status)
 
 
 def _exit_code(child: subprocess.Popen[bytes] | None) -> int | None:

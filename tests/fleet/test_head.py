@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from llmval_tui.fleet import head as heads
 from llmval_tui.fleet import transport as transports
 from llmval_tui.fleet.head import MOST_CRASHES, PEERS_S, Head, deliver
 from llmval_tui.fleet.launch import How, launch_of
@@ -114,6 +115,21 @@ def test_a_head_that_stops_on_an_internal_error_is_not_started_again_for_ever(ma
     assert status["cancelled"].startswith("its head, after 3 internal errors, at last KeyError: 'x'; see /")
     assert "supervisor.log" in status["cancelled"] and run.cancelled_by() == status["cancelled"]
     assert sum("internal error (KeyError: 'x')" in line for line in status["notes"]) == MOST_CRASHES
+
+
+def test_the_end_of_a_run_waits_for_a_full_disk(make_fleet_run, monkeypatch):
+    run = make_fleet_run()
+    last = run.folder / "status.json"
+    full = [True]
+
+    def write(path, value):
+        if path == last and full[0]:
+            raise Refused(f"{path} cannot be written (No space left on device).")
+        write_json(path, value)
+
+    monkeypatch.setattr(heads, "write_json", write)
+    story, status = carry_out(run, {100: over, 200: lambda story: full.clear() or full.append(False)})
+    assert status["state"] == "finished" and story.now >= 200
 
 
 def test_a_node_that_reports_after_a_silence_is_not_lost(make_fleet_run):

@@ -391,6 +391,17 @@ def test_secrets_that_cannot_be_removed_yet_do_not_cost_the_final_record(
     assert len(attempts) == 3 and run.status().state is State.FINISHED
 
 
+def test_a_defect_of_the_supervisor_ends_the_run_with_its_reason(make_run: Callable[..., Run], monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("x")
+
+    run = make_run("true")
+    monkeypatch.setattr(supervisor.Supervisor, "_run_command", broken)
+    supervisor.Supervisor(run).supervise()
+    status = run.status()
+    assert status.state is State.FINISHED and "internal error (KeyError: 'x')" in status.notes[-1]
+
+
 def test_a_supervisor_whose_run_was_removed_ends(make_run: Callable[..., Run], tmp_path: Path) -> None:
     """It waits for a full disk, and not for a folder that somebody has removed."""
     run = make_run("touch begun; while [ ! -e go ]; do sleep 0.05; done")
