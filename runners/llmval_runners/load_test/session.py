@@ -227,7 +227,7 @@ class LoadTest:
         return PlanChannel(executor, max_batch=config.max_batch, trace=self.profiler.switch)
 
     def _follow(self, channel: PlanChannel) -> int:
-        self.events.phase_name = "follow"
+        self.events.phase("follow")
         while (plan := channel.receive()).kind != STOP:
             self.events.step = (self.events.step or 0) + 1
         if plan.code:

@@ -20,7 +20,9 @@ EVERY_RANK = ("error", "heartbeat")
 
 
 class EventLog:
-    """Events of one rank. Rank 0 writes all kinds; the other ranks write only `error` and `heartbeat`.
+    """Events of one rank. The first rank of a node writes all kinds; the others only `error` and `heartbeat`.
+
+    Each node has a file of its own: on several, the first rank of each tells what its node does.
 
     If `LLMVAL_EVENTS` is set, each event is one JSON line, appended by one `write` to an O_APPEND descriptor, so that
     lines of several ranks never mix. Otherwise rank 0 shows its progress on standard error.
@@ -31,6 +33,7 @@ class EventLog:
     ) -> None:
         """Raises Refused if the file of events cannot be written."""
         self.rank = rank
+        self._tells = rank == 0 or os.environ.get("LOCAL_RANK") == "0"
         self.report = report or Report()
         self.phase_name = "setup"
         self.step: int | None = None
@@ -102,7 +105,7 @@ class EventLog:
                 return
 
     def _emit(self, kind: str, data: dict[str, Any], *, shown: bool = True) -> None:
-        if self.rank != 0 and kind not in EVERY_RANK:
+        if not self._tells and kind not in EVERY_RANK:
             return
         if self._terminal is not None and shown:
             self._terminal.show(kind, data)

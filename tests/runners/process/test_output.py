@@ -222,3 +222,18 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
     make_folder(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("rank", "local", "told"), [(0, None, True), (0, "0", True), (8, "0", True), (9, "1", False), (1, None, False)]
+)
+def test_the_first_rank_of_each_node_tells_what_its_node_does(tmp_path, monkeypatch, rank, local, told):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_RANK", local)
+    log = EventLog(rank, path=str(tmp_path / "events"))
+    log.metrics({"completed_qps": 7.0})
+    log.error("x", "every rank says what is wrong")
+    log.close()
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "events").read_text().splitlines()]
+    assert kinds == (["metrics", "error"] if told else ["error"])
