@@ -17,6 +17,7 @@ arguments (exit code 2); 3 if it called its measurement invalid or inconclusive 
 
 import argparse
 import fcntl
+import logging
 import os
 import signal
 import subprocess
@@ -48,10 +49,12 @@ class Ended(SystemExit):
     """A signal came before the ranks were started."""
 
 
-def launch_command(logs: Path, exit_codes: Path, torchrun: Sequence[str], label: str | None = None) -> list[str]:
+def launch_command(
+    logs: Path, exit_codes: Path, torchrun: Sequence[str], label: str | None = None, *, quiet: bool = False
+) -> list[str]:
     """The command line for this module. `torchrun`: torchrun's flags, then the script and its flags."""
     named = ["--label", label] if label is not None else []
-    own = ["--logs", str(logs), *named, "--exit-codes", str(exit_codes)]
+    own = ["--logs", str(logs), *named, "--exit-codes", str(exit_codes), *(["--quiet"] if quiet else [])]
     return [sys.executable, str(LAUNCH), *own, "--", *torchrun]
 
 
@@ -99,6 +102,9 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
     from torch.distributed.elastic.multiprocessing import LogsDest, LogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import api
+
+    # It warns of every rank that it ends, and logs the path of Python and the number of the process that failed.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
 
     class RankLogs(LogsSpecs):
         """Writes `DIR/<label>.rank<N>.stdout.log` and `.stderr.log`."""
@@ -162,7 +168,8 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
         rank, first = _first(error.failures)
         how = signal.Signals(-first.exitcode).name if first.exitcode < 0 else f"exit code {first.exitcode}"
         record["first_failure"] = {"rank": rank, "exit_code": first.exitcode, "how": how}
-        print(f"rank {rank} {_what_it_says(first.exitcode, how)}; its output is in {own.logs}", file=sys.stderr)
+        if not own.quiet:
+            print(f"{first_failure_in_words(record)}; its output is in {own.logs}", file=sys.stderr)
         return first.exitcode if first.exitcode in (USAGE_EXIT, UNDECIDED_EXIT) else 1
     except SignalException as error:
         print(f"ended by {error.sigval.name}", file=sys.stderr)
@@ -202,10 +209,12 @@ def _first(failures: dict[int, Any]) -> tuple[int, Any]:
     return min(failures.items(), key=order)
 
 
-def _what_it_says(code: int, how: str) -> str:
-    """What the end of the first rank means: two exit codes say no failure."""
+def first_failure_in_words(record: dict[str, Any]) -> str:
+    """Which rank ended the launch, and what that means: two exit codes say no failure."""
+    first = record["first_failure"]
     meanings = {USAGE_EXIT: "refused to run", UNDECIDED_EXIT: "called its measurement invalid or inconclusive"}
-    return f"{meanings[code]} ({how})" if code in meanings else f"failed first: {how}"
+    code, how = first["exit_code"], first["how"]
+    return f"rank {first['rank']} {f'{meanings[code]} ({how})' if code in meanings else f'failed first: {how}'}"
 
 
 def _check_world(envs: dict[int, dict[str, str]], record: dict[str, Any]) -> None:
@@ -246,6 +255,7 @@ def _split(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--exit-codes", type=Path, required=True, metavar="FILE", help="JSON with every rank's exit code"
     )
+    parser.add_argument("--quiet", action="store_true", help="leave it to the record which rank failed first")
     if "--" not in argv:
         parser.error("put torchrun's arguments after `--`")
     place = argv.index("--")

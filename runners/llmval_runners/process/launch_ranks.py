@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import TextIO
 
-from llmval_runners.process.errors import USAGE_EXIT
-from llmval_runners.process.launch import launch_command
+from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.launch import first_failure_in_words, launch_command
+from llmval_runners.process.output import drop, say
 
 ENTRY = Path(__file__).resolve().parents[2] / "long_context_validation.py"
 RUN_FOLDER = "LLMVAL_RUN_FOLDER"  # set by the dashboard: the output of the ranks goes into its logs
@@ -22,20 +23,45 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def launch(argv: list[str], ranks: int, entry: Path = ENTRY) -> int:
-    """Run `entry` with `argv` on `ranks` ranks. Returns 0, 1 if a rank failed, 2 if it refused, or 128 + signal."""
+    """Run `entry` with `argv` on `ranks` ranks, and return the launcher's exit code.
+
+    Without a run of the dashboard, rank 0's output is shown. That of the other ranks is kept, and its place said, only
+    if the launch failed and they wrote something.
+    """
     folder = os.environ.get(RUN_FOLDER)
     if folder is not None and not any((Path(folder) / "logs").glob(f"{LABEL}.rank*.log")):
         return _run([str(entry), *argv], ranks, Path(folder) / "logs", Path(folder) / f"ranks.{LABEL}.json", show=False)
-    own = Path(tempfile.mkdtemp(prefix=f"llmval-{entry.stem.replace('_', '-')}-"))
-    code = _run([str(entry), *argv], ranks, own / "logs", own / "ranks.json", show=True)
-    # After a failure the output of the other ranks is kept, and the launcher has printed its place.
-    if code in (0, USAGE_EXIT):
+    try:
+        own = Path(tempfile.mkdtemp(prefix=f"llmval-{entry.stem.replace('_', '-')}-"))
+    except OSError as error:
+        raise Refused(f"the output of the ranks needs a temporary folder ({error}): set TMPDIR to one.") from None
+    logs = own / "logs"
+    code = _run([str(entry), *argv], ranks, logs, own / "ranks.json", show=True)
+    kept = code not in (0, USAGE_EXIT) and any(log.stat().st_size for log in _of_other_ranks(logs))
+    _say_how_it_ended(own / "ranks.json", f"the output of all ranks is in {logs}" if kept else "")
+    if not kept:
         shutil.rmtree(own, ignore_errors=True)
     return code
 
 
+def _of_other_ranks(logs: Path) -> list[Path]:
+    return [log for log in logs.glob(f"{LABEL}.rank*.log") if not log.name.startswith(f"{LABEL}.rank0.")]
+
+
+def _say_how_it_ended(codes: Path, kept: str) -> None:
+    """Rank 0 has said itself how it ended, unless a signal killed it."""
+    try:
+        record = json.loads(codes.read_text())
+    except (OSError, ValueError):  # the launcher was killed
+        record = {"first_failure": None}
+    first = record["first_failure"]
+    told = first_failure_in_words(record) if first and (first["rank"] or first["exit_code"] < 0) else ""
+    if words := "; ".join(part for part in (told, kept) if part):
+        say(words, to_stderr=True)
+
+
 def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: bool) -> int:
-    command = launch_command(logs, codes, [f"--nproc_per_node={ranks}", *command_line], LABEL)
+    command = launch_command(logs, codes, [f"--nproc_per_node={ranks}", *command_line], LABEL, quiet=show)
     heard: list[int] = []
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -55,28 +81,17 @@ def _run(command_line: list[str], ranks: int, logs: Path, codes: Path, *, show: 
         mirror.copy()
     if heard:
         return 128 + heard[0]
-    return _exit_code(codes, agent.returncode)
+    return agent.returncode if agent.returncode >= 0 else 128 - agent.returncode
 
 
-def _exit_code(codes: Path, agent: int) -> int:
-    """The exit code of the launch: 2 if the first failed rank refused its arguments, else the launcher's own code."""
-    if agent == 0:
-        return 0
-    try:
-        first = json.loads(codes.read_text())["first_failure"]
-    except (OSError, ValueError, KeyError):
-        return agent or 1
-    return USAGE_EXIT if first and first["exit_code"] == USAGE_EXIT else agent
-
-
-def _streams() -> tuple[tuple[str, BinaryIO], ...]:
-    return (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer))
+def _streams() -> tuple[tuple[str, TextIO], ...]:
+    return (("stdout", sys.stdout), ("stderr", sys.stderr))
 
 
 class _Mirror:
     """Copies a growing log file of a rank to one of this process's streams."""
 
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
+    def __init__(self, path: Path, stream: TextIO) -> None:
         self._path, self._stream, self._at = path, stream, 0
 
     def copy(self) -> None:
@@ -87,5 +102,8 @@ class _Mirror:
             text = file.read()
         self._at += len(text)
         if text:
-            self._stream.write(text)
-            self._stream.flush()
+            try:
+                self._stream.buffer.write(text)
+                self._stream.flush()
+            except OSError:  # its reader has gone, or the disk is full: the ranks go on
+                drop(self._stream)

@@ -11,6 +11,7 @@ from pathlib import Path
 import fastjsonschema
 import pytest
 from llmval_runners.process import shutdown as stop
+from llmval_runners.process.launch import first_failure_in_words
 
 from llmval_tui.runs import termination
 
@@ -226,10 +227,11 @@ def test_a_refusal_of_the_ranks_is_told_as_one(tmp_path: Path) -> None:
 
 
 def test_an_inconclusive_run_is_not_told_as_a_failure() -> None:
-    from llmval_runners.process.launch import _what_it_says
+    def words(code: int) -> str:
+        return first_failure_in_words({"first_failure": {"rank": 0, "exit_code": code, "how": f"exit code {code}"}})
 
-    assert _what_it_says(3, "exit code 3") == "called its measurement invalid or inconclusive (exit code 3)"
-    assert _what_it_says(1, "exit code 1") == "failed first: exit code 1"
+    assert words(3) == "rank 0 called its measurement invalid or inconclusive (exit code 3)"
+    assert words(1) == "rank 0 failed first: exit code 1"
 
 
 def test_a_shape_that_fp8_cannot_take_is_refused_with_the_size() -> None:
