@@ -1,14 +1,15 @@
 """What the engine makes of a checkpoint, as JSON: the process of `checkpoint_check.py`, started by `llmval doctor`."""
 
-import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from llmval_runners.engine.checkpoint.gate import Checkpoint, read_checkpoint
 from llmval_runners.engine.shapes import ModelShape, weight_bytes_on
-from llmval_runners.process.errors import USAGE_EXIT, Refused
+from llmval_runners.process.arguments import Parser
+from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, USAGE_EXIT, Refused, exit_codes
+from llmval_runners.process.output import guard_streams, say, say_json
+from llmval_runners.process.shutdown import end_on_signals
 
 RANKS = (1, 2, 4, 8)
 _SHAPE = ("layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "max_positions")
@@ -57,14 +58,24 @@ def _memory(shape: ModelShape, ranks: int) -> dict[str, int] | None:
 
 
 def main(argv: list[str]) -> int:
-    """Print the description of the checkpoint in the folder `argv[0]`; 2 with one sentence if it is refused."""
-    if len(argv) != 1:
-        print("usage: checkpoint_check.py DIR", file=sys.stderr)
-        return USAGE_EXIT
+    """Print the description of a checkpoint; 2 with one sentence if it is refused."""
+    guard_streams()
+    end_on_signals()
     try:
-        found = describe(read_checkpoint(Path(argv[0])))
+        found = describe(read_checkpoint(_parser().parse_args(argv).folder))
     except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
+        say(f"refused: {refusal}", to_stderr=True)
         return USAGE_EXIT
-    print(json.dumps(found, indent=1))
-    return 0
+    return GOOD_EXIT if say_json(found) else FAILED_EXIT
+
+
+def _parser() -> Parser:
+    root = Parser(
+        prog="checkpoint_check.py",
+        description="Say what the engine makes of a checkpoint: the model, its limits and its memory on each of "
+        "several GPUs, as JSON. Reads no weights, and needs no torch.",
+        examples="examples:\n  python checkpoint_check.py /models/llama-3.1-8b",
+        exit_codes=exit_codes(good="the engine can run it", failed="the JSON could not be written", undecided=None),
+    )
+    root.add_argument("folder", type=Path, metavar="DIR", help="folder of a Hugging Face checkpoint")
+    return root
