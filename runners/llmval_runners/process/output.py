@@ -20,6 +20,7 @@ from llmval_runners.process.files import check_writable, write_json
 
 STDOUT = Path("-")
 FLAG = "--output-json"
+_closed: set[str] = set()  # the standard streams that were closed at the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,16 @@ def add_output_flags(parser: ArgumentParser, beside: str = "") -> None:
 def take_output(found: Namespace) -> tuple[Path | None, Report]:
     """The file for the record, if any, and what is printed."""
     path: Path | None = found.output_json
-    return (None, Report(found.quiet, True)) if path == STDOUT else (path, Report(found.quiet))
+    if path != STDOUT:
+        return path, Report(found.quiet)
+    check_stdout()
+    return None, Report(found.quiet, True)
+
+
+def check_stdout(flag: str = FLAG) -> None:
+    """Raises Refused if standard output was closed at the start, so that a record on it would be lost."""
+    if "stdout" in _closed:
+        raise Refused(f"{flag} - prints the record on standard output, which is closed: pass a file.")
 
 
 class OutputFile:
@@ -161,6 +171,7 @@ def guard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            _closed.add(name)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
     for stream in (sys.stdout, sys.stderr):

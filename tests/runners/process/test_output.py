@@ -99,6 +99,17 @@ def test_the_record_on_standard_output_is_all_that_is_printed_there() -> None:
     assert lost.returncode == 1, "the record was for standard output and is lost"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [[*LOAD_TEST, "--json", "-"], [str(RUNNERS / "power_efficiency_analyzer.py"), "no.json", "--output", "-"]],
+    ids=["load test", "analyzer"],
+)
+def test_a_record_for_a_closed_standard_output_is_refused_before_the_measurement(command: list[str]) -> None:
+    closed = run(*command, shell=">&-")
+    assert closed.returncode == 2 and closed.stderr.count("\n") == 1
+    assert "prints the record on standard output, which is closed: pass a file" in closed.stderr
+
+
 def test_quiet_prints_the_verdict_alone() -> None:
     ended = run(*LOAD_TEST, "--quiet")
     assert ended.stdout.count("\n") == 1 and ended.stderr == ""

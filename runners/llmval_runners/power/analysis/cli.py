@@ -19,6 +19,7 @@ from llmval_runners.process.output import (
     OutputFile,
     Report,
     add_report_flags,
+    check_stdout,
     flush_streams,
     guard_streams,
     move_aside,
@@ -90,6 +91,8 @@ def run_analyzer(argv: list[str]) -> NoReturn:
     try:
         options = parser().parse_args(argv)
         report = Report(options.quiet, as_json=options.output == STDOUT)
+        if report.as_json:
+            check_stdout("--output")
         events = EventLog(0, report=report)
         if not report.as_json and options.output.suffix != ".json":
             raise Refused(
