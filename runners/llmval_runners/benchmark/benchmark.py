@@ -23,6 +23,7 @@ from llmval_runners.process.errors import FAILED_EXIT, Refused, ended_by
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, show, where_of
+from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.record import RunRecord
 from llmval_runners.process.shutdown import StopSignals
 
@@ -58,12 +59,10 @@ class Interrupted(Exception):
 class Benchmark:
     """One rank's benchmark. All ranks run it in lock-step; rank 0 prints and writes."""
 
-    def __init__(
-        self, options: BenchmarkOptions, events: EventLog, *, rank: int, world_size: int, local_rank: int
-    ) -> None:
+    def __init__(self, options: BenchmarkOptions, events: EventLog, place: Rank) -> None:
         """Decide everything without heavy work. Raises Refused."""
         self.options, self.events = options, events
-        self.rank, self.world_size, self.local_rank = rank, world_size, local_rank
+        self.place, self.rank, self.world_size = place, place.rank, place.world_size
         self.sizes = Sizes(
             options.batches, options.context, options.prompts, options.prompt, options.chunk, options.long,
             requests=2 * max(options.batches) + 64, short=max(2, options.prompt // 8),
@@ -81,7 +80,7 @@ class Benchmark:
         path = options.output_json
         if path is not None:
             check_writable(path, FLAG)
-        self.file = OutputFile(path) if path is not None and rank == 0 else None
+        self.file = OutputFile(path) if path is not None and place.rank == 0 else None
         self.stop = StopSignals(lambda number: self.save_partial(ended_by(number)))
         self.limits: dict[str, float] = {}
         self.record = RunRecord(self.file, self.stop, events)
@@ -286,7 +285,10 @@ class Benchmark:
             seed=options.seed,
         )
         shape = model_shape(settings, flags)
-        return configure(settings, shape, longest, world_size=self.world_size, local_rank=self.local_rank, flags=flags)
+        return configure(
+            settings, shape, longest, world_size=self.world_size, local_rank=self.place.local_rank,
+            local_ranks=self.place.local_world_size, flags=flags,
+        )  # fmt: skip
 
 
 def _fill(pool: torch.Tensor) -> None:

@@ -30,6 +30,6 @@ def main(argv: list[str]) -> NoReturn:
     def make(options: BenchmarkOptions, events: EventLog, rank: Rank) -> Program:
         from llmval_runners.benchmark.benchmark import Benchmark
 
-        return Benchmark(options, events, rank=rank.rank, world_size=rank.world_size, local_rank=rank.local_rank)
+        return Benchmark(options, events, rank)
 
     rank_main(parse_for_ranks, make)

@@ -1,6 +1,5 @@
 """The process of `collective_bandwidth.py`. Plain Python starts torchrun with a rank for every GPU of this node."""
 
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -27,7 +26,7 @@ def main(argv: list[str]) -> NoReturn:
             if ranks > 1:
                 sys.exit(launch(argv, ranks, Path(sys.argv[0]).resolve()))
             return options
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", here.world_size))
+        local = here.local_world_size
         if options.nproc_per_node is not None and options.nproc_per_node != local:
             raise Refused(
                 f"torchrun started {local} ranks on this node and --nproc-per-node is {options.nproc_per_node}: make "

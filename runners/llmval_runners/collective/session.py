@@ -20,6 +20,7 @@ from llmval_runners.collective.pairs import Cell, Measured, PairTest, cells
 from llmval_runners.collective.rounds import FabricTest, nodes_of
 from llmval_runners.collective.rows import RowTest
 from llmval_runners.collective.verdict import KIND, SCHEMA_VERSION, verdict_of
+from llmval_runners.engine.config import choose_device
 from llmval_runners.measure.nvml_links import NoLinks, NvmlLinks, open_links
 from llmval_runners.process.errors import FAILED_EXIT, RankLost, Refused, ended_by
 from llmval_runners.process.events import EventLog
@@ -27,6 +28,7 @@ from llmval_runners.process.files import write_json
 from llmval_runners.process.output import OutputFile, flush_streams, show, where_of
 from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.record import RunRecord
+from llmval_runners.process.screen import plural
 from llmval_runners.process.shutdown import HangWatch, StopSignals
 
 GPU_MAX_BYTES, CPU_MAX_BYTES = 1 << 30, 1 << 20
@@ -49,7 +51,7 @@ class CollectiveTest:
         """Decide everything without other ranks. Raises Refused."""
         self.options, self.events = options, events
         self.rank, self.size, self.local_rank = rank.rank, rank.world_size, rank.local_rank
-        self.device = _device(options.device, self.local_rank)
+        self.device = choose_device(options.device, local_ranks=rank.local_world_size, local_rank=self.local_rank)
         on_gpu = self.device.type == "cuda"
         self.max_bytes = options.max_bytes or (GPU_MAX_BYTES if on_gpu else max(CPU_MAX_BYTES, options.min_bytes))
         if self.max_bytes < options.min_bytes:
@@ -111,7 +113,7 @@ class CollectiveTest:
     def _run(self) -> int:
         self.stop.install()
         options = self.options
-        self.events.phase("setup", f"{self.size} ranks, {'gloo' if self.device.type == 'cpu' else 'NCCL'}")
+        self.events.phase("setup", f"{plural(self.size, 'rank')}, {'gloo' if self.device.type == 'cpu' else 'NCCL'}")
         torch.set_grad_enabled(False)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -372,18 +374,3 @@ def record_line(gpus: Sequence[Mapping[str, Any]], paths: Sequence[Mapping[str, 
 def _gpu(one: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("rank", "local_rank", "host", "pid", "device", "name", "uuid", "pci_bus_id", "memory_free_bytes")
     return {key: one[key] for key in (*kept, "nvlink", "pcie", "fabric", "links_unknown")}
-
-
-def _device(asked: str, local_rank: int) -> torch.device:
-    """The device of this rank. Raises Refused: there is no GPU, or there are fewer GPUs than ranks on this node."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "cpu" or (asked == "auto" and not gpus):
-        return torch.device("cpu")
-    if not gpus:
-        raise Refused("torch finds no CUDA device here: pass --device cpu, or check the driver with nvidia-smi.")
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if ranks > gpus:
-        raise Refused(
-            f"{ranks} ranks need {ranks} GPUs, and {gpus} can be used: pass --nproc_per_node {gpus} or fewer."
-        )
-    return torch.device("cuda", local_rank)

@@ -3,7 +3,6 @@
 All decisions and refusals happen here, before any heavy work. Nothing falls back silently.
 """
 
-import os
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,21 +68,18 @@ def configure(
     *,
     world_size: int,
     local_rank: int,
-    local_ranks: int | None = None,
+    local_ranks: int,
     flags: FlagNames | None = None,
 ) -> EngineConfig:
     """Decide everything that needs no weights.
 
-    `world_size`: the ranks that share the model. `local_ranks`: all ranks of this node, each of which needs a GPU
-    (None: as many).
+    `world_size`: the ranks that share the model. `local_ranks`: all ranks of this node, each of which needs a GPU.
 
     Raises:
         Refused: this machine or this release cannot run it; the message names the flag to pass instead.
     """
     flags = flags or FlagNames()
-    device = choose_device(
-        settings.device, ranks=local_ranks or world_size, local_rank=local_rank, ranks_flag=flags.ranks
-    )
+    device = choose_device(settings.device, local_ranks=local_ranks, local_rank=local_rank, ranks_flag=flags.ranks)
     stored = settings.checkpoint is not None and not settings.dummy_weights
     checkpoint = read_checkpoint(settings.checkpoint) if settings.checkpoint and stored else None
     if settings.fp8_mode == "auto":
@@ -168,11 +164,10 @@ def _flex_pages(config: EngineConfig) -> int:
     return FLEX_ELEMENTS // (kv_heads * config.shape.head_dim * config.page_size) - 1
 
 
-def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node") -> torch.device:
-    """The device of a rank for `--device`. Creates no CUDA context.
-
-    Args:
-        ranks: of the run; under torchrun only those on this node need its GPUs.
+def choose_device(
+    name: str, *, local_ranks: int, local_rank: int, ranks_flag: str = "--nproc_per_node"
+) -> torch.device:
+    """The device of a rank for `--device`. Creates no CUDA context. `local_ranks`: those on this node.
 
     Raises:
         Refused: there are no GPUs, or fewer GPUs than ranks. The message names `ranks_flag`, which sets the ranks.
@@ -185,9 +180,10 @@ def choose_device(name: str, *, ranks: int, local_rank: int, ranks_flag: str = "
             "--device cuda was passed, and torch finds no CUDA device here: pass --device cpu, or check the driver "
             "with nvidia-smi."
         )
-    ranks = min(ranks, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
-    if ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
-        raise Refused(f"{ranks} ranks need {ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer.")
+    if local_ranks > count:  # compares the number of ranks, not this rank's index, so that every rank refuses
+        raise Refused(
+            f"{local_ranks} ranks need {local_ranks} GPUs, and {count} can be used: pass {ranks_flag} {count} or fewer."
+        )
     return torch.device("cuda", local_rank)
 
 

@@ -208,7 +208,7 @@ def _device(options: LongContextOptions, local_rank: int, ranks: int) -> torch.d
     if options.predict_only and not torch.cuda.is_available():
         return torch.device("cpu")  # predicts for a GPU elsewhere, whatever --device is
     ranks = 1 if options.predict_only else ranks
-    return choose_device(options.device, ranks=ranks, local_rank=local_rank, ranks_flag="--tensor-parallel-gpus")
+    return choose_device(options.device, local_ranks=ranks, local_rank=local_rank, ranks_flag="--tensor-parallel-gpus")
 
 
 def _named(options: LongContextOptions) -> ModelShape:

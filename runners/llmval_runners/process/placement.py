@@ -42,8 +42,7 @@ class Placement:
         """
         names = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
         rank, world, local = (int(os.environ.get(name, default)) for name, default in names)
-        # Without torchrun's word for it (mpirun, plain srun), all ranks count as one node.
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        here = ranks_of_this_node(world)
         size = asked or min(here, world)
         if world % size:
             raise Refused(
@@ -93,6 +92,11 @@ class Placement:
         first, last = self.ranks_of(replica)
         ranks = f"rank {first}" if first == last else f"ranks {first} to {last}"
         return f"replica {replica} ({ranks}{f' on {node}' if node else ''})"
+
+
+def ranks_of_this_node(world_size: int) -> int:
+    """Without torchrun's word for it (mpirun, plain srun), all ranks count as one node."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
 
 
 def replica_path(path: Path, replica: int) -> Path:

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol, TypeVar
 from llmval_runners.process.errors import FAILED_EXIT, USAGE_EXIT, RankLost, Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.output import Report, flush_streams, guard_streams, say
+from llmval_runners.process.placement import ranks_of_this_node
 from llmval_runners.process.shutdown import end_on_signals
 
 FOLLOWERS_WAIT_S = 10.0
@@ -27,13 +28,14 @@ class Rank:
     rank: int
     world_size: int
     local_rank: int
+    local_world_size: int
     under_torchrun: bool
 
     @classmethod
     def of_this_process(cls) -> "Rank":
         check_place()
         rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-        return cls(rank, size, local, "RANK" in os.environ)
+        return cls(rank, size, local, ranks_of_this_node(size), "RANK" in os.environ)
 
 
 def check_place(*, meets: bool = True) -> None:

@@ -31,6 +31,7 @@ from llmval_runners.engine.shapes import shape_by_name
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
 from llmval_runners.process.launch import _first
+from llmval_runners.process.rank_main import Rank
 
 ROOT = Path(__file__).parents[3]
 FLAGS = flag_names("fp8")
@@ -114,7 +115,7 @@ def test_compiling_with_fp8_is_refused_in_the_benchmarks_own_words(monkeypatch: 
 
 
 def benchmark(*flags: str, ranks: int = 1) -> Benchmark:
-    return Benchmark(parse([*flags]), EventLog(0), rank=0, world_size=ranks, local_rank=0)
+    return Benchmark(parse([*flags]), EventLog(0), Rank(0, ranks, 0, ranks, under_torchrun=False))
 
 
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])

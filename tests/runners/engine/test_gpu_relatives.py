@@ -142,7 +142,7 @@ def test_an_fp8_checkpoint_runs_with_its_own_scales(mode: str, tmp_path: Path) -
 
     made.save_quantised(tmp_path, config, by_row)
     settings = EngineSettings(checkpoint=tmp_path, device="cuda", fp8_mode=mode, kv_tokens=4096)
-    found = configure(settings, read_checkpoint(tmp_path).shape, 512, world_size=1, local_rank=0)
+    found = configure(settings, read_checkpoint(tmp_path).shape, 512, world_size=1, local_rank=0, local_ranks=1)
     assert found.fp8_mode == ("native" if mode == "auto" else "none")
     assert found.checkpoint is not None
     executor = loader.load(found, from_checkpoint(found.checkpoint, GPU), Parallel(GPU))

@@ -24,7 +24,7 @@ QUICK = [
     "--warmup",
     "1",
 ]
-ALONE = Rank(0, 1, 0, under_torchrun=False)
+ALONE = Rank(0, 1, 0, 1, under_torchrun=False)
 Start = Callable[..., Awaitable[tuple[Mock, str]]]
 
 

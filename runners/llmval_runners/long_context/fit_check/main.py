@@ -16,7 +16,7 @@ from llmval_runners.long_context.fit_check.options import FitCheckOptions, parse
 from llmval_runners.process.errors import FAILED_EXIT, GOOD_EXIT, UNDECIDED_EXIT, USAGE_EXIT, Refused, ended_by
 from llmval_runners.process.files import check_writable
 from llmval_runners.process.output import FLAG, OutputFile, flush_streams, guard_streams, say, show, where_of
-from llmval_runners.process.rank_main import check_place
+from llmval_runners.process.rank_main import Rank
 from llmval_runners.process.shutdown import StopSignals, end_on_signals, say_nothing_measured
 
 if TYPE_CHECKING:
@@ -29,27 +29,24 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> NoReturn:
     """Run and exit with the code of `options.EXIT_CODES`."""
     guard_streams()
-    check_place()
+    here = Rank.of_this_process()
     end_on_signals()
-    rank, ranks, local = (
-        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
     try:
-        code = _check(parse(argv), rank, ranks, local)
+        code = _check(parse(argv), here)
     except Refused as refusal:
-        if rank == 0:
+        if here.rank == 0:
             say(f"refused: {refusal}", to_stderr=True)
         code = USAGE_EXIT
     except Exception:  # noqa: BLE001  (any failure must end the process as below)
         traceback.print_exc()
         code = FAILED_EXIT
     flush_streams()
-    if ranks > 1:
+    if here.world_size > 1:
         os._exit(code)  # not sys.exit: shutdown may wait for a rank that is gone, or for NCCL (`Parallel.close`)
     sys.exit(code)
 
 
-def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
+def _check(options: FitCheckOptions, here: Rank) -> int:
     import torch
     from llmval_runners.engine.config import choose_device
     from llmval_runners.engine.parallel import Parallel
@@ -57,7 +54,7 @@ def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
 
     if options.output_json is not None:
         check_writable(options.output_json, FLAG)
-    device = choose_device(options.device, ranks=ranks, local_rank=local)
+    device = choose_device(options.device, local_ranks=here.local_world_size, local_rank=here.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -65,12 +62,12 @@ def _check(options: FitCheckOptions, rank: int, ranks: int, local: int) -> int:
     torch.set_grad_enabled(False)
     stop = StopSignals(say_nothing_measured)  # until the first trial
     stop.install()
-    shared = Parallel(device, rank, ranks)
+    shared = Parallel(device, here.rank, here.world_size)
     shared.warm_up_nccl(8192 * 8192 if device.type == "cuda" else 1)  # before memory is counted
     on_gpu = device.type == "cuda"
     more = {name: bool(shared.min_over_ranks(loads)) for name, loads in _optional(device).items()} if on_gpu else {}
     free_everything(device)
-    cases = draw(options.combinations, options.seed, ranks, on_gpu=on_gpu, flex=options.flex, **more)
+    cases = draw(options.combinations, options.seed, here.world_size, on_gpu=on_gpu, flex=options.flex, **more)
     trials = _Trials(options, shared, Parallel(device), stop)
     try:
         for case in cases[options.first :]:
