@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmval_runners.engine.checkpoint.families import Family, family_of
-from llmval_runners.engine.checkpoint.fields import Fields
+from llmval_runners.engine.checkpoint.fields import ELSEWHERE, Fields
 from llmval_runners.engine.checkpoint.quantization import Quantization, read_quantization
 from llmval_runners.engine.checkpoint.rope import Rope, read_rope
 from llmval_runners.engine.checkpoint.safetensors_header import StoredTensor, read_json, short
@@ -72,6 +72,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         return _read(folder)
     except RecursionError:
         raise Refused(f"{folder}: its JSON is nested too deeply: download the checkpoint again.") from None
+    except OSError as error:
+        raise _unreadable(folder, error) from None
 
 
 def read_model_shape(folder: Path) -> ModelShape:
@@ -80,11 +82,23 @@ def read_model_shape(folder: Path) -> ModelShape:
     Raises:
         Refused: as `read_checkpoint`, for `config.json` alone.
     """
-    return _read_config(folder)[1]
+    try:
+        return _read_config(folder)[1]
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> Refused:
+    return Refused(f"{short(str(folder))} cannot be read ({error.strerror}): pass the folder of a checkpoint.")
 
 
 def _read(folder: Path) -> Checkpoint:
     family, shape, quantization = _read_config(folder)
+    if (folder / "adapter_config.json").exists():
+        raise Refused(
+            f"{folder} has a LoRA adapter (adapter_config.json) beside the model, which this engine does not add to "
+            f"its weights: merge it into them, remove it, or {ELSEWHERE}."
+        )
     stored = read_headers(folder)
     weights = match(folder, shape, stored, quantization)
     tied_head = stored.get(HEAD) if shape.tied_embeddings else None

@@ -45,6 +45,11 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
         if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_file_name, weight_map.values())):
             raise Refused(f"{index} has no weight_map from tensors to files of its folder: download it again.")
         files, names = sorted({folder / file for file in weight_map.values()}), set(weight_map)
+        if (single := folder / "model.safetensors").exists() and single not in files:
+            raise Refused(
+                f"{folder} has {single.name}, and an index that names other files ({index.name}): keep the files of "
+                "one save."
+            )
     elif (folder / "model.safetensors").exists():
         files = [folder / "model.safetensors"]
     else:

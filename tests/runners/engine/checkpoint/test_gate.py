@@ -11,6 +11,8 @@ import pytest
 import torch
 from llmval_runners.engine.checkpoint.gate import read_checkpoint, read_model_shape
 from llmval_runners.engine.checkpoint.load import from_checkpoint
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.weights import build
 from llmval_runners.process.errors import Refused
 
 from fuzzing import checkpoints
@@ -288,11 +290,57 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "only a LoRA adapter" in refusal(tmp_path)
     made.write_config(tmp_path, made.config_of())
+    assert "has a LoRA adapter (adapter_config.json) beside the model" in refusal(tmp_path)
+    (tmp_path / "adapter_config.json").unlink()
+    assert "cannot be read (File name too long)" in refusal(tmp_path / ("x" * 300))
     assert "has no .safetensors file:" in refusal(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
     assert "it has pytorch_model.bin" in refusal(tmp_path)
     (tmp_path / "model.safetensors").mkdir()
     assert "not a regular file" in refusal(tmp_path)
+
+
+def test_two_saves_in_one_folder_are_refused(state: made.State, tmp_path: Path) -> None:
+    """transformers reads model.safetensors then, and other programs what the index names."""
+    from safetensors.torch import save_file
+
+    made.store(made.write_config(tmp_path, made.config_of()), state)
+    save_file(state, tmp_path / "model-00001-of-00001.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state, "model-00001-of-00001.safetensors")}))
+    assert "has model.safetensors, and an index that names other files" in refusal(tmp_path)
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(state, "model.safetensors")}))
+    read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("model.norm.weight", float("nan"), "not finite numbers in torch.float32"),
+        ("model.layers.1.mlp.up_proj.weight", float("inf"), "not finite numbers in torch.float32"),
+        ("model.layers.1.mlp.up_proj.weight", 0.0, "only zeros, as a download that did not finish"),
+        (f"{Q}_scale", float("nan"), "not finite numbers in torch.float32"),
+        (Q, float("nan"), "not finite numbers in torch.float8"),
+    ],
+)
+def test_values_that_no_model_has_are_refused(
+    name: str, value: float, why: str, state: made.State, tmp_path: Path
+) -> None:
+    whole = dict(state)
+    if name.startswith(Q):
+        whole |= {Q: state[Q].to(E4M3), f"{Q}_scale": torch.ones(1)}
+    made.write_config(tmp_path, made.config_of(**({"quantization_config": FP8} if name.startswith(Q) else {})))
+    made.store(tmp_path, whole | {name: torch.full_like(whole[name].float(), value).to(whole[name].dtype)})
+    with pytest.raises(Refused, match=why) as refused:
+        made.model_of(tmp_path, Parallel(made.CPU))
+    assert name.removesuffix("_scale") in str(refused.value)
+
+
+def test_values_beyond_the_dtype_of_the_run_are_refused(state: made.State, tmp_path: Path) -> None:
+    made.store(made.write_config(tmp_path, made.config_of()), state | {Q: state[Q] + 1e5})
+    checkpoint = read_checkpoint(tmp_path)
+    with pytest.raises(Refused, match=r"not finite numbers in torch\.float16"):
+        build(checkpoint.shape, from_checkpoint(checkpoint, made.CPU), Parallel(made.CPU), torch.float16)
 
 
 ROOT = Path(__file__).parents[4]
