@@ -20,6 +20,11 @@ WHY_EXTERNAL = (
     "measured by {tool}: one run, no idle power, no cross-check of its energy, so it is listed but not ranked"
 )
 _ENERGY_NAMES = ("total_gpu_energy", "nvidia_total_gpu_energy", "amd_total_gpu_energy")
+_WITHOUT_ENERGY = {  # and keys that only its results have
+    "vLLM's bench latency": {"avg_latency", "latencies", "percentiles"},
+    "SGLang's bench_offline_throughput": {"successful_requests", "total_latency", "output_throughput"},
+    "SGLang's bench_one_batch": {"run_name", "batch_size", "prefill_latency"},
+}
 _INSTEAD = "for tokens per joule on this node, run precision_power_sweep.py"
 
 
@@ -54,6 +59,19 @@ def is_guidellm(record: dict[str, Any]) -> bool:
 def read_guidellm(_path: str, _record: dict[str, Any]) -> ResultRow:
     """Raises UnsupportedFile: guidellm's report has no energy."""
     raise UnsupportedFile(f"it is a report of guidellm, which measures no energy: {_INSTEAD}")
+
+
+def is_without_energy(record: dict[str, Any]) -> bool:
+    return _named_without_energy(record) is not None
+
+
+def read_without_energy(_path: str, record: dict[str, Any]) -> ResultRow:
+    """Raises UnsupportedFile: the benchmark has no energy."""
+    raise UnsupportedFile(f"it is a result of {_named_without_energy(record)}, which measures no energy: {_INSTEAD}")
+
+
+def _named_without_energy(record: dict[str, Any]) -> str | None:
+    return next((name for name, keys in _WITHOUT_ENERGY.items() if keys <= record.keys()), None)
 
 
 def is_trtllm_serving(record: dict[str, Any]) -> bool:
@@ -133,11 +151,15 @@ def read_trtllm_serving(path: str, record: dict[str, Any]) -> ResultRow:
         raise UnsupportedFile(
             f"it is a result of TensorRT-LLM's serving benchmark without energy (no total_energy): {_INSTEAD}"
         )
-    duration, tokens = number(record["duration"], "duration"), number(record["total_output_tokens"], "output tokens")
-    energy = number(record["total_energy"], "total_energy")
-    if min(duration, tokens, energy) <= 0:
-        raise UnsupportedFile("its energy, duration or number of output tokens is not above 0")
-    model, power = str(record.get("model_id", "unnamed")), number(record.get("average_gpu_power"), "average_gpu_power")
+    names = ("duration", "total_output_tokens", "total_energy", "average_gpu_power")
+    duration, tokens, energy, power = (number(record.get(name), name) for name in names)
+    if min(duration, tokens, energy, power) <= 0:
+        raise UnsupportedFile("its energy, power, duration or number of output tokens is not above 0")
+    if record.get("output_throughput") is not None:
+        _check_agreement(
+            tokens / duration, record["output_throughput"], "output_throughput", "total_output_tokens / duration"
+        )
+    model = str(record.get("model_id", "unnamed"))
     row = _row(path, "trtllm", "TensorRT-LLM serving benchmark", model, "GPUs", tokens, duration, energy, power)
     return _with_failures(row, record.get("failed"), record.get("num_prompts"))
 
@@ -296,11 +318,14 @@ def _row(
 
 def _with_failures(row: ResultRow, failed: Any, requests: Any) -> ResultRow:
     """The row with its failed requests: the energy was spent on them too, and its tokens are of the others alone."""
-    if isinstance(failed, bool) or not isinstance(failed, int | float) or failed < 0:
+    if failed is None:
         return row
+    failed = number(failed, "the number of failed requests")
+    if failed < 0:
+        raise UnsupportedFile("its number of failed requests is below 0")
     if failed == 0:
         return replace(row, failed_requests=0)
-    of = f" of {requests:g}" if isinstance(requests, int | float) else ""
+    of = f" of {number(requests, 'the number of requests'):g}" if requests is not None else ""
     row.reasons.append(f"{failed:g}{of} requests failed: the energy was spent on them too")
     return replace(row, failed_requests=failed)
 
@@ -308,7 +333,7 @@ def _with_failures(row: ResultRow, failed: Any, requests: Any) -> ResultRow:
 def _count(record: dict[str, Any], name: str) -> float | None:
     metric = record.get(name)
     value = metric.get("avg") if isinstance(metric, dict) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number(value, name) if value is not None else None
 
 
 def _metric(record: dict[str, Any], name: str, units: tuple[str, ...]) -> float:
@@ -341,6 +366,7 @@ def _check_agreement(derived: float, stated: Any, name: str, formula: str) -> No
 _TOOLS: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[[str, dict[str, Any]], ResultRow]], ...] = (
     (is_sglang, read_sglang),
     (is_guidellm, read_guidellm),
+    (is_without_energy, read_without_energy),
     (is_trtllm_bench, read_trtllm_bench),
     (is_trtllm_serving, read_trtllm_serving),
     (is_vllm_throughput, read_vllm_throughput),

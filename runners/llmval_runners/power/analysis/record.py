@@ -1,12 +1,14 @@
 """The content of a result file in one form for all tools: rows of figures, and the machine."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 
 class UnsupportedFile(Exception):
     """The analyzer cannot read this file. The message gives the reason and is worded to follow the file's name."""
+
+
+LARGEST = 1e100  # a greater value is damage, and its sums overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,6 @@ def number(value: Any, name: str) -> float:
     Raises:
         UnsupportedFile: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UnsupportedFile(f"{name} is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:  # so no NaN
+        raise UnsupportedFile(f"{name} is not a number, or too large for one")
     return float(value)

@@ -28,7 +28,7 @@ def read(path: Path) -> InputFile:
         record = _parsed(data)
     except OSError as error:
         raise UnsupportedFile(f"it cannot be read ({error.strerror})") from error
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
         raise UnsupportedFile("it is not one JSON value") from error
     if not isinstance(record, dict):
         raise UnsupportedFile("it is not a JSON object")
@@ -37,7 +37,9 @@ def read(path: Path) -> InputFile:
         found.rows, found.machine = read_cell(name, record)
         found.cell = record
     elif record.get("kind") == "power_sweep":
-        found.planned = [str(cell) for cell in record.get("cells", [])]
+        if not isinstance(cells := record.get("cells", []), list):
+            raise UnsupportedFile("it is the manifest of a sweep whose cells are no list")
+        found.planned = [str(cell) for cell in cells]
     elif (row := read_external(name, record)) is not None:
         found.origin, found.rows = row.origin, [row]
     else:
@@ -51,7 +53,7 @@ def _parsed(data: bytes) -> Any:
     """The JSON value; of JSON Lines, which SGLang writes, the first one if it is SGLang's."""
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         first = json.loads(data.split(b"\n", 1)[0])
         if isinstance(first, dict) and is_sglang(first):
             read_sglang("", first)
