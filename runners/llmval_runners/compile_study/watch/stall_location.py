@@ -17,6 +17,7 @@ IO = "io"
 STOPPED = "stopped"
 GONE = "gone"
 UNKNOWN = "unknown"
+TRITON = "triton"  # of a frame only: where it was called from decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,12 @@ def _finding_of_frame(evidence: dict[str, Any], depth: int, kind: str) -> Findin
     unfinished = bool(collectives) and not collectives[-1]["done"]
     starts_driver = kind == DEVICE and _function(stack["main"][depth]) in _DRIVER_START
     behind_collective = False
+    if kind == TRITON:
+        # Code of Inductor compiles kernels at their first launch, too. Kernels of eager code are not Inductor's.
+        kinds = [_kind_of_frame(frame) for frame in stack["main"][depth + 1 :]]
+        kind = next((outer for outer in kinds if outer not in (None, TRITON)), None) or UNKNOWN
+        kind = CODEGEN if kind == COMPILED_CODE else kind
+        reasons.append("Triton compiles a kernel there")
     if kind in (DEVICE, COMPILED_CODE) and (outer := _frame_of(AUTOTUNE, stack["main"][depth + 1 :])):
         # The benchmark of a kernel runs the kernel and waits for the device: the benchmark is the place.
         kind, behind_collective = AUTOTUNE, unfinished
@@ -119,24 +126,44 @@ _BUSY = 0.5  # of a core
 _GENERATED = re.compile(r"/([a-z0-9]{2})/c\1[a-z0-9]*\.(?:py|main\.py)$")
 # In the source line of generated code.
 _COLLECTIVE_CALLS = re.compile(r"_c10d_functional|wait_tensor|all_reduce|all_gather|reduce_scatter|all_to_all")
-_DRIVER_START = ("_lazy_init", "_lazy_call", "set_device", "_cuda_init", "init")
+_DRIVER_START = (
+    "_lazy_init", "_lazy_call", "set_device", "_cuda_init", "init", "device_count", "_device_count_nvml",
+    "is_available", "get_device_properties", "get_device_capability", "get_device_name", "can_device_access_peer",
+)  # fmt: skip
 _FILE_READERS = re.compile(r"^(open|_open|read|read_bytes|read_text|readinto|readline|load|get_tensor|safe_open)$")
 
-_DRIVER_CALLS = r"^(synchronize|_lazy_init|_lazy_call|set_device|_cuda_init|init|empty_cache|mem_get_info)$"
+_DRIVER_CALLS = rf"^({'|'.join(_DRIVER_START)}|synchronize|wait_event|empty_cache|mem_get_info|ipc_collect)$"
 _WORKER_WAITS = r"^(wait|_wait_futures|result|load_by_key_path|wait_for_compile|_communicate|communicate)$"
 _AOT_RUNTIME = r"^(call_func_at_runtime_with_args|call_and_expect_output_aliases)$"
-_COLLECTIVE_NAMES = r"wait_tensor|rendezvous|barrier|all_?reduce|all_?gather|reduce_scatter|broadcast|all_to_all"
+_COLLECTIVE_NAMES = (
+    r"wait_tensor|rendezvous|barrier|all_?reduce|all_?gather|reduce_scatter|broadcast|all_?to_?all|"
+    r"^(_verify_params?_|_sync_module_states|_sync_params|_coalesced|all_to|isend|irecv|batch_isend)"
+)
+_IMPORT_READS = (
+    r"^(get_data|get_code|path_stats|_path_stat|_path_isfile|_path_isdir|_fill_cache|create_module|exec_module)$"
+)
+_AOT_FILES = (
+    r"torch/_functorch/(_aot_autograd/(?!runtime_wrappers)|aot_autograd|partitioners|compilers|compile_utils|fx_minifier|"
+    r"_activation)"
+)
 
 # File, function (None: any) -> kind, both as regular expressions. The first match of the innermost matching frame
 # decides. Frames of calls that only pass control on (eval_frame, _ops, a launcher) are not here on purpose.
 _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     # Waits for another process's lock or for the network; before the compiler, which takes such locks.
     (r"/filelock/|torch/utils/file_baton|torch/utils/_filelock", None, IO),
-    (r"/(socket|ssl|selectors)\.py$|/http/client\.py$|torch/_inductor/remote_cache", r"recv|read|connect|get", IO),
+    (
+        r"/(socket|ssl|selectors)\.py$|/http/client\.py$|/(redis|urllib3)/|torch/_inductor/remote_cache",
+        r"recv|read|connect|get|put|send|select|request|handshake",
+        IO,
+    ),
+    # Imports, also those that the compiler makes, and a debugger that waits for its user.
+    (r"importlib\._bootstrap_external", _IMPORT_READS, IO),
+    (r"importlib|/(pdb|bdb|cmd)\.py$", None, UNKNOWN),
     # CUDA graphs. Their trees record and replay at run time, so nothing compiles there.
     (r"torch/cuda/graphs\.py", None, DEVICE),
     (r"torch/_inductor/cudagraph_(trees|utils)", None, COMPILED_CODE),
-    (r"torch/cuda/", _DRIVER_CALLS, DEVICE),
+    (r"torch/(cuda|accelerator)/", _DRIVER_CALLS, DEVICE),
     # The choice between kernels, which runs each candidate.
     (r"torch/_inductor/(autotune_process|select_algorithm|runtime/benchmarking|autoheuristic)", None, AUTOTUNE),
     (r"triton/testing|triton/runtime/autotuner", None, AUTOTUNE),
@@ -145,9 +172,10 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     # Waits for a compiler in another process.
     (r"torch/_inductor/compile_worker", None, WORKER),
     (r"torch/_inductor/(async_compile|codecache)", _WORKER_WAITS, WORKER),
-    (r"torch/_inductor/async_compile", r"^(process_pool|warm_pool|shutdown_compile_workers)$", WORKER),
+    (r"torch/_inductor/(async_compile|codecache)", r"^(process_pool|warm_pool|shutdown_compile_workers)$", WORKER),
     (r"torch/_inductor/cpp_builder", None, WORKER),
     (r"torch/_inductor/cpu_vec_isa", r"^(check_build|_probe_load)$", WORKER),  # builds and loads a test program
+    (r"triton/(compiler|backends)/|triton/runtime/build", None, TRITON),
     # Compiled code runs: calls it, or launches its kernels.
     (r"torch/_inductor/runtime/triton_heuristics", r"precompile|^_?make_launcher|^compile$", CODEGEN),
     (r"torch/_inductor/runtime/(triton_heuristics|static_cuda_launcher)", r"^(run|launcher|__call__)$", COMPILED_CODE),
@@ -160,11 +188,12 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     (r"torch/_dynamo/compiled_autograd", r"^(__call__|runtime_wrapper|_exec_final_callbacks_stub)$", COMPILED_CODE),
     # The parts of the compiler.
     (r"torch/_inductor/(?!runtime/)", None, CODEGEN),
-    (r"torch/_functorch/(?!.*runtime_wrappers)", None, AOT),
+    (_AOT_FILES, None, AOT),
     (r"torch/_dynamo/(?!eval_frame|external_utils|decorators)", None, DYNAMO),
     # Collectives, and joining or leaving a group.
     (r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives|_symmetric_memory)", None, COLLECTIVE),
-    (r"torch/distributed/", _COLLECTIVE_NAMES, COLLECTIVE),
+    (r"torch/distributed/|torch/nn/parallel/distributed|torch/cuda/nccl", _COLLECTIVE_NAMES, COLLECTIVE),
+    (r"(vllm|sglang)/.*(distributed|parallel_state)|deepspeed/comm/|megatron/", _COLLECTIVE_NAMES, COLLECTIVE),
 )
 _RULES = tuple(
     (re.compile(files), None if functions is None else re.compile(functions), kind)

@@ -148,6 +148,38 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
         rank("destroy_process_group torch/distributed/distributed_c10d.py", collectives=DONE)] * 2),
     "symmetric memory": ("collective", [], [rank("rendezvous torch/distributed/_symmetric_memory/__init__.py")] * 2),
     "send and receive": ("collective", [], [rank("recv torch/distributed/distributed_c10d.py")] * 2),
+    "Triton compiles a kernel of the user's at its first launch in generated code": ("inductor_codegen", [0], [
+        rank("make_ptx triton/backends/nvidia/compiler.py", "compile triton/compiler/compiler.py",
+             "run triton/runtime/jit.py", *GENERATED)]),
+    "Triton compiles a kernel of eager code": ("unknown", [0], [
+        rank("make_ptx triton/backends/nvidia/compiler.py", "run triton/runtime/jit.py", USER)]),
+    "Triton compiles a candidate": ("autotune", [0], [
+        rank("make_ptx triton/backends/nvidia/compiler.py", "run triton/runtime/jit.py", *DO_BENCH[1:], *INDUCTOR)]),
+    "torch.func in eager code": ("unknown", [0], [
+        rank("linear torch/nn/functional.py", "vmap_impl torch/_functorch/vmap.py",
+             "wrapped torch/_functorch/eager_transforms.py", USER, process=SPINS)]),
+    "the compiler imports a module from a slow disk": ("io", [0], [
+        rank("get_data <frozen importlib._bootstrap_external>", "_find_and_load <frozen importlib._bootstrap>",
+             "<module> torch/_inductor/config.py", *INDUCTOR)]),
+    "the compiler waits for another thread's import": ("unknown", [0], [
+        rank("acquire <frozen importlib._bootstrap>", "_find_and_load <frozen importlib._bootstrap>",
+             "<module> torch/_dynamo/utils.py", *DYNAMO)]),
+    "a debugger waits within the compiler": ("unknown", [0], [
+        rank("cmdloop /usr/lib/python3.12/cmd.py", "interaction /usr/lib/python3.12/pdb.py",
+             "codegen torch/_inductor/scheduler.py", *INDUCTOR)]),
+    "workers of an early version": ("compile_worker", [0], [
+        rank("_launch multiprocessing/popen_fork.py", "warm_pool torch/_inductor/codecache.py", *INDUCTOR)]),
+    "new names of the device": ("device", [0], [rank("synchronize torch/accelerator/__init__.py", USER)]),
+    "start of the driver, by its number of devices": ("device", [0], [
+        rank("_device_count_nvml torch/cuda/__init__.py", "main /study/rank.py", sequence=None),
+        rank("init_process_group torch/distributed/distributed_c10d.py", sequence=None)]),
+    "start of data parallelism": ("collective", [], [
+        rank("_verify_param_shape_across_processes torch/distributed/utils.py",
+             "__init__ torch/nn/parallel/distributed.py")] * 2),
+    "collective of vLLM": ("collective", [], [
+        rank("all_reduce /venv/site-packages/vllm/distributed/device_communicators/pynccl.py", USER)] * 2),
+    "lookup in a remote cache": ("io", [0], [
+        rank("read_response redis/_parsers/resp2.py", "put torch/_inductor/remote_cache.py", *INDUCTOR)]),
     "computes in the user's code": ("unknown", [0], [rank(USER, process=SPINS)]),
     "computes in a function named load": ("unknown", [0], [rank("load /study/data.py", process=SPINS)]),
     "reads a file": ("io", [0], [rank("load /study/data.py")]),
