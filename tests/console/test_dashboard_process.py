@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -13,13 +12,7 @@ import psutil
 import pytest
 
 from llmval_tui.plans.records import active_plan
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 180
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
+from tests.helpers.processes import until
 
 
 class Screen:

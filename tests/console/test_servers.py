@@ -12,8 +12,9 @@ from llmval_tui.runs.evidence import check_ledger
 from llmval_tui.runs.records import Outcome, Verdict
 from llmval_tui.runs.server_life import is_serving, sentence
 from llmval_tui.runs.store import Run
-from tests.console.conftest import Workspace, until
+from tests.console.conftest import Workspace
 from tests.console.test_plans import kill_plan
+from tests.helpers.processes import until
 from tests.helpers.trusted import trust
 from tests.runs.test_server_life import free_port
 

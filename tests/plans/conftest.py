@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,10 +60,6 @@ class Cluster:
         done = subprocess.run(argv, capture_output=True, text=True, env=self.environment, cwd="/", check=False)
         assert done.returncode == check, done.stdout + done.stderr
         return done.stdout if check == 2 and "--json" in words else done.stdout + done.stderr
-
-    def until(self, condition: Callable[[], object]) -> None:
-        while not condition():
-            time.sleep(0.1)
 
     def run(self) -> Run:
         return self.store.runs()[0]

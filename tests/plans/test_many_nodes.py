@@ -15,6 +15,7 @@ import pytest
 
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import Run
+from tests.helpers.processes import until
 
 ITEM, WITH_FILE = "Run `bash item.sh`", "Run `bash item.sh > artifacts/name.txt`"
 NAME = "echo on $SLURMD_NODENAME"
@@ -52,9 +53,9 @@ def test_each_node_has_its_own_evidence_and_the_item_one_tick(cluster):
 def test_a_cancel_reaches_every_node_and_keeps_what_was_recorded(cluster):
     cluster.write(ITEM, "echo begun; touch $LLMVAL_RUN_FOLDER/begun; sleep 1000")
     cluster.llmval("run", "1.1", "--detach", *ARGUMENTS, *confirmed(cluster), check=0)
-    cluster.until(lambda: cluster.store.runs() and len(list(cluster.run().folder.glob("nodes/*/begun"))) == 2)
+    until(lambda: cluster.store.runs() and len(list(cluster.run().folder.glob("nodes/*/begun"))) == 2)
     cluster.llmval("cancel", check=0)
-    cluster.until(lambda: cluster.run().verdict())
+    until(lambda: cluster.run().verdict())
     run = cluster.run()
     assert verdict_of(run).summary == "cancelled (llmval cancel)"
     assert not (cluster.folder.parent / "scancel").exists(), "the agents ended their parts by themselves"
@@ -81,7 +82,7 @@ def kill_a_dashboard(cluster):
 def test_the_dashboard_the_head_and_the_plan_may_die(cluster):
     cluster.write(ITEM, "touch $LLMVAL_RUN_FOLDER/begun; while [ ! -e go ]; do sleep 0.1; done; echo done")
     cluster.llmval("run", "1.1", "--detach", *ARGUMENTS, *confirmed(cluster), check=0)
-    cluster.until(lambda: cluster.store.runs() and len(list(cluster.run().folder.glob("nodes/*/begun"))) == 2)
+    until(lambda: cluster.store.runs() and len(list(cluster.run().folder.glob("nodes/*/begun"))) == 2)
     kill_a_dashboard(cluster)
     run = cluster.run()
     assert run.supervised(), "its end is nobody else's"
@@ -90,7 +91,7 @@ def test_the_dashboard_the_head_and_the_plan_may_die(cluster):
     assert head is not None
     os.kill(plan, signal.SIGKILL)
     os.kill(head.pid, signal.SIGKILL)
-    cluster.until(lambda: not run.supervised())
+    until(lambda: not run.supervised())
     assert run.alive(), "its nodes go on"
     (cluster.folder / "go").touch()
     while run.verdict() is None:
@@ -124,8 +125,8 @@ def test_a_job_that_waits_is_shown_as_waiting(cluster):
     ):
         (cluster.folder.parent / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
     cluster.llmval("run", "1.1", "--detach", *ARGUMENTS, *confirmed(cluster), check=0)
-    cluster.until(lambda: "job 7 PENDING (Resources)" in cluster.llmval("status", check=0))
+    until(lambda: "job 7 PENDING (Resources)" in cluster.llmval("status", check=0))
     assert "PENDING (Resources)" in cluster.llmval("status", "--nodes", check=0)
     cluster.llmval("cancel", check=0)
-    cluster.until(lambda: cluster.run().verdict())
+    until(lambda: cluster.run().verdict())
     assert "PENDING" not in cluster.llmval("status", check=0)

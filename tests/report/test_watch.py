@@ -1,14 +1,15 @@
 """`llmval watch` prints every change once, as plain text, and does not touch the run."""
 
 import argparse
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from llmval_tui.foundation.files import take_lock, write_json
 from llmval_tui.runs.events import Progress
 from llmval_tui.runs.records import Gate, Outcome, State, Status, Verdict
 from llmval_tui.runs.store import Run
+from tests.helpers.processes import until
 from tests.report.conftest import Workspace
 
 PROGRAM = Path(__file__).with_name("programs") / "watch.py"
@@ -42,13 +44,15 @@ def finish(run: Run, lock: int) -> None:
 
 
 def test_every_change_is_a_plain_line(
-    workspace: Workspace, options: Callable[..., argparse.Namespace], capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, options: Callable[..., argparse.Namespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, lock = working(workspace)
+    printed = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", printed)
 
     def course() -> None:
         workspace.events(run, (0.0, "phase", {"name": "setup"}), (1.0, "phase", {"name": "measure", "message": "go"}))
-        time.sleep(0.8)
+        until(lambda: "phase measure" in printed.getvalue(), "the phase")
         with run.events.open("a") as file:
             for kind, data in [
                 ("progress", {"done": 4, "total": 8, "unit": "s"}),
@@ -57,14 +61,19 @@ def test_every_change_is_a_plain_line(
             ]:
                 event = {"v": 1, "t_ns": time.time_ns(), "mono_ns": 1, "rank": 0, "kind": kind, "data": data}
                 file.write(json.dumps(event) + "\n")
-        time.sleep(0.8)
-        finish(run, lock)
+        until(lambda: "4 of 8 s" in printed.getvalue(), "the progress")
 
-    thread = threading.Thread(target=course)
-    thread.start()
-    assert watch(options()) == 0
-    thread.join()
-    lines = capsys.readouterr().out.splitlines()
+    def to_the_end() -> None:
+        try:
+            course()
+        finally:
+            finish(run, lock)  # otherwise the watch below never ends
+
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(to_the_end)
+        assert watch(options()) == 0
+    ended.result()
+    lines = printed.getvalue().splitlines()
     wanted = [
         "run 20260102",
         "Command: python load.py",

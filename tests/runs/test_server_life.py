@@ -63,7 +63,7 @@ def known(run: Run) -> ServerStatus:
 
 def test_it_serves_until_somebody_ends_it(start: Start) -> None:
     run = start("--load", "0.5")
-    until(lambda: is_serving(run), 60)
+    until(lambda: is_serving(run))
     assert known(run).model == "tiny" and (known(run).ready_s or 0) >= 0.5
     assert sentence(run).startswith("serving tiny, ready in ")
     request_stop(run, "the test")
@@ -78,7 +78,7 @@ def test_it_serves_until_somebody_ends_it(start: Start) -> None:
 def test_the_supervisor_is_killed_and_the_next_one_ends_server_and_renamed_worker(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("setproctitle", reason="install the extra `dev`")
     run = start("--worker", str(tmp_path / "worker"))
-    until(lambda: is_serving(run), 60)
+    until(lambda: is_serving(run))
     worker = Identity.of(int((tmp_path / "worker").read_text()))
     assert worker is not None
     until(lambda: str(worker.pid) in (run.folder / "processes.json").read_text())
@@ -95,7 +95,7 @@ def test_the_supervisor_is_killed_and_the_next_one_ends_server_and_renamed_worke
 
 def test_a_kill_gives_its_other_processes_time_and_then_ends_them(start: Start, tmp_path: Path) -> None:
     run = start()
-    until(lambda: is_serving(run), 60)
+    until(lambda: is_serving(run))
     request_stop(run, "item 2.4", kill=True)
     assert client.wait(run, 180)
     assert run.status().commands[0].exit_code == -signal.SIGKILL
@@ -104,7 +104,7 @@ def test_a_kill_gives_its_other_processes_time_and_then_ends_them(start: Start, 
 
 def test_its_process_dies_while_it_serves(start: Start) -> None:
     run = start()
-    until(lambda: is_serving(run), 60)
+    until(lambda: is_serving(run))
     process = run.status().commands[0].identity
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_a_server_whose_plan_is_gone_ends_after_the_last_run_that_uses_it(
     lock = take_lock(lock_file)
     assert lock is not None
     run = start(plan_id="plan")
-    until(lambda: is_serving(run), 60)
+    until(lambda: is_serving(run))
     user = make_run("while [ ! -e go ]; do sleep 0.1; done", servers=[run.id])
     client.start(user)
     os.close(lock)  # as the kernel does if the plan is killed

@@ -73,11 +73,10 @@ def test_a_shell_that_waits_for_a_program_is_ended_by_the_first_rung(make_run: C
     run = make_run("sleep 300; echo on")
     client.start(run)
     until(lambda: len(processes_with(RUN_ID_VARIABLE, run.id)) == 2 and run.status().commands != [])
-    began = time.monotonic()
     assert client.request_cancel(run, "operator")
     assert client.wait(run, 180)
-    assert time.monotonic() - began < termination.GRACE_S, "the second rung was not needed"
     assert run.status().commands[0].exit_code == -signal.SIGINT
+    assert not any("SIGTERM" in note for note in run.status().notes), "the second rung was not needed"
     assert (run.logs_folder / "c0.stdout.log").read_text() == ""
 
 

@@ -4,7 +4,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,17 +11,9 @@ from llmval_tui.foundation.process import Identity
 from llmval_tui.telemetry.host import HostSource
 from llmval_tui.telemetry.recording import load
 from llmval_tui.telemetry.sample import Sample
+from tests.helpers.processes import until
 
 RECORDER = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--sources", "host"]
-
-
-def until(condition, seconds=120.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -30,7 +21,7 @@ def test_it_records_whole_lines_and_ends_cleanly_on_a_signal(tmp_path, number):
     path = tmp_path / "telemetry.jsonl"
     path.write_bytes(b'{"t_ns": 1, "mono')  # what a killed recorder left
     process = subprocess.Popen([*RECORDER, "--out", path, "--interval", "0.05", "--folder", tmp_path])
-    assert until(lambda: len(load(path)) >= 3)
+    until(lambda: len(load(path)) >= 3)
     process.send_signal(number)
     assert process.wait(120) == 0
     first, *lines = path.read_bytes().splitlines()
@@ -57,11 +48,11 @@ def test_it_ends_when_its_parent_dies(tmp_path):
     command = [sys.executable, "-c", starter, *RECORDER, "--out", path, "--interval", "0.1"]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE)
     recorder = int(parent.stdout.readline())
-    assert until(lambda: load(path))
+    until(lambda: load(path))
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert until(lambda: Identity.of(recorder) is None, 10)
+    until(lambda: Identity.of(recorder) is None)
 
 
 def test_a_file_that_takes_no_more_keeps_its_whole_lines(tmp_path):

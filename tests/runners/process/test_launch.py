@@ -10,10 +10,12 @@ from pathlib import Path
 
 import fastjsonschema
 import pytest
+from llmval_runners.load_test.journal import journal_path
 from llmval_runners.process import shutdown as stop
 from llmval_runners.process.launch import first_failure_in_words
 
 from llmval_tui.runs import termination
+from tests.helpers.processes import until
 
 ROOT = Path(__file__).parents[3]
 WITHOUT_LIMITS = Path(__file__).with_name("children") / "without_limits.py"
@@ -84,6 +86,7 @@ def test_a_search_over_two_ranks(tmp_path: Path) -> None:
 )
 def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: list) -> None:
     events, out = tmp_path / "events.jsonl", tmp_path / "out.json"
+    journal = journal_path(out)
     load = [str(LOAD_TEST), "--model", "tiny", "--duration", "60", "--target-qps", "10", "--output-json", str(out)]
     agent = subprocess.Popen(
         launch(tmp_path, *load), env=os.environ | {"LLMVAL_EVENTS": str(events)}, stderr=subprocess.DEVNULL
@@ -96,7 +99,7 @@ def test_ending_it_early_leaves_the_record_and_no_rank(tmp_path: Path, signals: 
     by_rank = {_rank(pid): int(pid) for pid in children if _rank(pid)}
     for number in signals:
         if str(number).startswith("kill"):
-            time.sleep(2)  # some requests end, and the journal is written
+            until(lambda: journal.read_text().count('"tokens"') > 3, "the end of some requests, in the journal")
             os.kill(by_rank[number[-1]], signal.SIGKILL)
         elif agent.poll() is None:
             agent.send_signal(number)

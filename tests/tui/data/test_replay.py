@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from textual.pilot import Pilot
 
 from llmval_tui.console.dashboard import recording
 from llmval_tui.export.pack import content_of, write_archive
@@ -23,7 +22,6 @@ from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open
 from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline
 from llmval_tui.tui.keys import KEYS, PANES
 from llmval_tui.tui.settings import LaunchSettings
-from llmval_tui.tui.widgets.row_widget import RowWidget
 from tests.helpers.tui_builder import (
     CELLS,
     SECOND,
@@ -36,7 +34,7 @@ from tests.helpers.tui_builder import (
     verdict,
     write_sweep,
 )
-from tests.helpers.tui_pilot import drained_press, toasts_of
+from tests.helpers.tui_pilot import drained_press, text_of, toasts_of, until
 
 
 @pytest.fixture
@@ -143,18 +141,6 @@ def test_the_sweep_fills_in_over_time(workspace: Workspace) -> None:
     before, after = run.snapshot_at((T0 + 9) * SECOND), run.snapshot_at((T0 + 11) * SECOND)
     assert before.sweep is not None and before.sweep.done == 0  # they ended at second 10
     assert after.sweep is not None and after.sweep.done == 6
-
-
-async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
-    for _ in range(4000):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError(f"{what} did not come")
-
-
-def text_of(widget: RowWidget) -> str:
-    return widget.plain_text()
 
 
 @pytest.fixture

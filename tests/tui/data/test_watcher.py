@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +25,8 @@ from llmval_tui.tui.data.watcher import (
 )
 from llmval_tui.tui.data.workspace_view import Workspace as Looker
 from llmval_tui.tui.settings import LaunchSettings
+from tests.helpers.processes import until
 from tests.helpers.tui_builder import CHECKLIST, Workspace, sample, verdict
-
-
-def until(true: Callable[[], object]) -> None:
-    for _ in range(8000):
-        if true():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come")
 
 
 def settings_for(workspace: Workspace, **changes: object) -> LaunchSettings:
