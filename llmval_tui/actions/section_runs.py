@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from llmval_tui.actions.api import Context
 from llmval_tui.checklist.model import Checklist
+from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
@@ -37,10 +38,12 @@ def section_runs(store: RunStore, checklist: Checklist, section: str, actions: C
 
 
 def newest_of_each_step(runs: list[Run]) -> list[Run]:
-    """Only the newest run of each step, in the same order."""
+    """Only the newest run of each step, in the same order. One that was refused before its start shows nothing."""
     seen: dict[tuple[str, str, int], set[str]] = {}  # step -> the checklists of the runs found for it
     found = []
     for run in runs:
+        if _never_started(run):
+            continue
         ref = run.intent.step
         lists = seen.setdefault((ref.section, ref.text, ref.occurrence), set())
         # As in `same_checklist`, a record without a checklist belongs to all of them.
@@ -48,6 +51,13 @@ def newest_of_each_step(runs: list[Run]) -> list[Run]:
             lists.add(ref.checklist)
             found.append(run)
     return found
+
+
+def _never_started(run: Run) -> bool:
+    try:
+        return run.refused() is not None
+    except Refused:
+        return False  # who reads it names the damaged record
 
 
 def command_of(run: Run, artifact: Artifact) -> Command:

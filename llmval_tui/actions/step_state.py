@@ -126,7 +126,7 @@ def _status(step: Step, run: Run | None, basis: TickBasis | None) -> StepStatus:
         return StepStatus(step, ticked if step.checked else StepState.OPEN, basis=basis)
     try:
         verdict = run.verdict()
-        refused = verdict is not None and verdict.outcome is Outcome.INCONCLUSIVE and _is_refused(run)
+        refused = verdict is not None and verdict.outcome is Outcome.INCONCLUSIVE and run.refused() is not None
         ended = verdict is not None or run.state() in (State.FINISHED, State.LOST)
     except Refused as refusal:
         state = ticked if step.checked else StepState.UNREADABLE
@@ -138,12 +138,6 @@ def _status(step: Step, run: Run | None, basis: TickBasis | None) -> StepStatus:
     if verdict.question is not None:
         return StepStatus(step, StepState.ASKING, run, verdict)
     return StepStatus(step, StepState.REFUSED if refused else _BY_OUTCOME[verdict.outcome], run, verdict)
-
-
-def _is_refused(run: Run) -> bool:
-    """Whether a run on several nodes was refused before its start; its verdict can only call it inconclusive."""
-    job = run.status().job if run.intent.launcher is not None else None
-    return job is not None and job.refused is not None
 
 
 def _ticked_state(basis: TickBasis | None) -> StepState:

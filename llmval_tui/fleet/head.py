@@ -100,18 +100,13 @@ class Head:
         self.status.supervisor = Identity.of(os.getpid())
         self.status.started_utc = self.status.started_utc or utc_iso()
         job = self.status.job
+        begun = job is not None and job.state not in (None, "SUBMITTING", "STARTING")
         try:
-            if job is None or job.state in (None, "SUBMITTING", "STARTING"):
-                self._start(job or JobStatus())
-            self.status.state = State.RUNNING
-            self._save()
-            self._follow()
-        except Refused as refusal:
-            assert self.status.job is not None
-            self.status.job.refused = str(refusal)
-            self.status.job.state = self.status.job.state or "REFUSED"
-            self._note(str(refusal))
-        except Exception as error:
+            if begun or self._start(job or JobStatus()):
+                self.status.state = State.RUNNING
+                self._save()
+                self._follow()
+        except Exception as error:  # also a refusal: nodes have begun, so nobody may say that nothing was started
             if not self._gives_up(error):
                 raise
         self.status.state, self.status.ended_utc = State.FINISHED, utc_iso()
@@ -156,8 +151,18 @@ class Head:
     def _status_file(self) -> Path:
         return self.run.folder / "status.json"
 
-    def _start(self, job: JobStatus) -> None:
+    def _start(self, job: JobStatus) -> bool:
+        """Start the nodes; False if that was refused, and nothing was started."""
         self.status.job = job
+        try:
+            self._submit(job)
+        except Refused as refusal:
+            job.refused, job.state = str(refusal), job.state or "REFUSED"
+            self._note(str(refusal))
+            return False
+        return True
+
+    def _submit(self, job: JobStatus) -> None:
         if by := self._cancelled_by():
             self.status.cancelled = by
             raise Refused("the run was cancelled before it began.")

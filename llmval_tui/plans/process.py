@@ -220,8 +220,8 @@ class PlanProcess:
             raise Refused(f"{run.id} ended and cannot be judged; see {run.folder}.")
         if (run.status().cancelled or run.cancelled_by()) and self._stop is None:
             self._stop = f"run {run.id} was cancelled"
-        if (job := run.status().job) is not None and job.refused is not None and verdict.outcome is not Outcome.PASS:
-            return StepResult(number, REFUSED, run.id, job.refused)  # nothing was started on any node
+        if (refused := run.refused()) is not None and verdict.outcome is not Outcome.PASS:
+            return StepResult(number, REFUSED, run.id, refused)  # nothing was started on any node
         ticked = ticks(run, verdict)
         return StepResult(number, verdict.outcome.value, run.id, verdict.summary, ticked)
 

@@ -10,6 +10,8 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.format import parse_utc
 
+REFUSED = "refused"  # in place of an outcome: nothing was started on any of several nodes
+
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
@@ -27,7 +29,7 @@ class RunLine:
     ended_utc: str | None
     duration_s: float | None
     state: str
-    outcome: str | None  # None: not judged
+    outcome: str | None  # None: not judged; `REFUSED`: nothing was started
     preset: str | None
     deviations: list[str] = field(default_factory=list)
     figures: tuple[Figure, ...] = ()
@@ -61,7 +63,7 @@ def line_of(run: Run, source: str) -> RunLine:
         "deviations": intent.deviations,
     }
     try:
-        status, verdict, state = run.status(), run.verdict(), run.state()
+        status, verdict, state, refused = run.status(), run.verdict(), run.state(), run.refused()
     except Refused as refusal:
         nothing: dict[str, Any] = dict.fromkeys(("started_utc", "ended_utc", "duration_s", "outcome"))
         return RunLine(**fixed, **nothing, state="unreadable", problem=str(refusal))
@@ -71,7 +73,7 @@ def line_of(run: Run, source: str) -> RunLine:
         ended_utc=status.ended_utc,
         duration_s=seconds_between(status.started_utc, status.ended_utc),
         state=state.value,
-        outcome=verdict.outcome.value if verdict is not None else None,
+        outcome=REFUSED if refused is not None and verdict is not None else verdict.outcome.value if verdict else None,
         figures=headline(verdict.metrics) if verdict is not None else (),
         metrics=verdict.metrics if verdict is not None else {},
     )

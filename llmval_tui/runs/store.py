@@ -141,6 +141,15 @@ class Run:
             return False
         return status.job is not None and status.state is not State.FINISHED and not self.judged()
 
+    def refused(self) -> str | None:
+        """Why a run on several nodes was refused before anything was started on one; None: it was not.
+
+        Raises:
+            Refused: its record is damaged.
+        """
+        job = self.status().job if self.intent.launcher is not None else None
+        return job.refused if job is not None else None
+
     def recorded_ranks(self, label: str) -> dict[str, int]:
         """Exit code by rank, from the torchrun agent; without ranks whose code the agent never learned."""
         value = read_json(self.folder / f"ranks.{label}.json")

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from benchmarks.fleet_workspace import make_fleet, make_refused_fleet
+from llmval_tui.actions.nodes.verdict import judge_fleet
+from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.cli import main
 
 
@@ -68,6 +70,17 @@ def test_status_lists_the_nodes_of_each_step(workspace, capsys):
     (nodes,) = json.loads(out)["nodes"].values()
     assert nodes["nodes"]["n07"]["state"] == "lost"
     assert "nodes" not in json.loads(run(capsys, "status", "--workspace", str(workspace), "--readonly", "--json")[1])
+
+
+def test_a_refused_run_is_no_result_of_its_item(tmp_path, capsys):
+    """Of a report it takes neither the verdict nor the place of an earlier run."""
+    refused = make_refused_fleet(tmp_path, 2, "n1 and n2 are one machine: name each machine once.")
+    code, out, _ = run(capsys, "runs", "--workspace", str(tmp_path))
+    assert code == 0 and "refused" in out and "inconclusive" not in out and "nodes" not in out
+    code, out, _ = run(capsys, "runs", "--workspace", str(tmp_path), "--json", "--outcome", "refused")
+    assert [line["run_id"] for line in json.loads(out)["runs"]] == [refused.id]
+    assert newest_of_each_step([refused]) == []
+    assert judge_fleet(refused).metrics == {}
 
 
 def test_a_refused_run_has_one_word_and_its_reason(tmp_path, capsys):

@@ -166,6 +166,18 @@ def test_a_refusal_ends_the_run_with_its_sentence(make_fleet_run, monkeypatch):
     assert status["job"]["refused"] == "no such partition: name another." and status["state"] == "finished"
 
 
+def test_a_record_that_cannot_be_read_later_is_no_refusal_of_the_start(make_fleet_run, monkeypatch):
+    """The nodes have worked: nobody may say that nothing was started."""
+    run = make_fleet_run()
+    monkeypatch.setattr(Story, "finish", lambda *_, **__: (_ for _ in ()).throw(Refused("env.json is damaged.")))
+    for _ in range(MOST_CRASHES - 1):
+        with pytest.raises(Refused):
+            carry_out(run, {1: over})
+    _, status = carry_out(run, {1: over})
+    assert status["job"]["refused"] is None and run.refused() is None
+    assert "env.json is damaged." in status["cancelled"]
+
+
 def test_a_run_that_was_never_begun_is_not_started_by_who_looks(make_fleet_run):
     assert make_fleet_run().state() is State.LOST
 

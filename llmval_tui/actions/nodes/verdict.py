@@ -55,7 +55,7 @@ def judge_fleet(run: Run) -> Verdict:
         summary=why_not_passed(outcome, gates, cancelled) or _summary(launch, fleet, verdicts),
         evidence=evidence,
         deviations=list(run.intent.deviations),
-        metrics=_metrics(launch, fleet, verdicts),
+        metrics=_metrics(launch, fleet, verdicts) if job.refused is None else {},
         rests_on=rests_on(gates, bases) if bases else RestsOn.EXIT_CODE,
     )
 

@@ -48,7 +48,9 @@ def _sources(parser: argparse.ArgumentParser) -> None:
 def _runs(parser: argparse.ArgumentParser) -> None:
     _sources(parser)
     parser.add_argument(
-        "--outcome", choices=["pass", "fail", "inconclusive", "invalid", "none"], help="only these; none: not judged"
+        "--outcome",
+        choices=["pass", "fail", "inconclusive", "invalid", "refused", "none"],
+        help="only these; none: not judged",
     )
     parser.add_argument("--host", metavar="NAME", help="only runs of this host")
     parser.add_argument("--since", metavar="DATE", help="only runs since this date or time (UTC)")

@@ -12,7 +12,7 @@ from llmval_tui.fleet.part import part_of
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import Artifact, Command
 from llmval_tui.runs.store import Run
-from llmval_tui.terminal import fleet_rows
+from llmval_tui.terminal import fleet_grid, fleet_rows
 from llmval_tui.terminal.glyphs import glyphs
 from tests.actions.nodes.test_verdict import ended, judged
 from tests.fleet.conftest import make_fleet_run, said_by  # noqa: F401  (a fixture)
@@ -84,5 +84,5 @@ def test_the_screen_shows_each_nodes_own_figure(launch):
     rows = fleet_rows.worst_rows(overview, "ttft_sched_p99_ms", glyphs(False), 80)
     figures = {words[0]: words[3] for words in ("".join(text for text, _ in row).split() for row in rows)}
     assert figures == {"n1": "100", "n2": "200", "n3": "700"}
-    grid = fleet_rows.grid_rows(overview, "ttft_sched_p99_ms", fleet_rows.lay_out(NODES, 80, 8), glyphs(False))
+    grid = fleet_grid.grid_rows(overview, "ttft_sched_p99_ms", fleet_grid.lay_out(NODES, 80, 8), glyphs(False))
     assert all(figure in "".join(text for text, _ in grid[0]) for figure in ("100", "200", "700"))
