@@ -158,7 +158,7 @@ PHRASINGS: list[tuple[str, list[str]]] = [
     ("Verify GPU visibility with `./smi -L`", []),
     ("Check the topology: `./smi topo -m`", []),
     ("Two-minute heat soak, all GPUs: `./soak --seconds 120`", []),
-    ("Run `./soak` for 5 minutes on all 8 GPUs", []),
+    ("Run `./soak` for 5 minutes on all 8 GPUs", ["duration >= 5 minutes"]),
     ("Random read 4k, 16 clients: `./fio`", []),
     ("Sequential write from one client, 4 streams: `./fio`", []),
     ("Reset GPU 3 with `./reset -i 3`", []),
@@ -277,4 +277,14 @@ PHRASINGS: list[tuple[str, list[str]]] = [
     ("All-reduce on 8 GPUs: `./x`", []),
     ("DCGM level 3: `./x`", []),
     ("Kernel 5.15+: `./uname`", ["version >= 5.15"]),
+    # How long something runs, if the command does not say it.
+    ("Run `./x` for 24 h", ["duration >= 24 h"]),
+    ("Soak: `./x` for 72 hours without restart", ["duration >= 72 hours"]),
+    ("Run `./x` for 2 days and verify no errors", ["none error", "duration >= 2 days"]),
+    ("48-hour burn-in: `./x`", ["duration >= 48 hour"]),
+    ("For 10 minutes run `./x`", ["duration >= 10 minutes"]),
+    ("Run `./burn 3600` for 1 h", []),
+    ("Run `./x --minutes 10` for 10 min", []),
+    ("Run `./x` for about 10 minutes", []),
+    ("`./ping -c 10 peer` has 0% packet loss", ["unreadable"]),
 ]

@@ -14,6 +14,7 @@ from llmval_tui.actions.criteria.wording.beside import PREREQUISITE
 from llmval_tui.actions.criteria.wording.beside_claims import claims_beside
 from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, states_a_value, turned
 from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, unreadable
+from llmval_tui.actions.criteria.wording.how_long import how_long
 from llmval_tui.actions.criteria.wording.printed import printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
 from llmval_tui.actions.criteria.wording.text_claims import text_claim, version_claim
@@ -36,6 +37,8 @@ _FAULT = re.compile(
     r"|replace)\b",
     _I,
 )
+# "400.000 MB/s": a thousand times as much in a list of other people.
+_THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}\.000(?![\d.])")
 # Words by which all values must hold, not only one.
 _EACH = re.compile(
     r"\b(?:each|every|per|all|both|not|never|exceeds?|always|stays?|remains?|throughout|any)\b|\bpro\b|\bje\b|各|每|すべて",
@@ -81,7 +84,7 @@ _STRICT = re.compile(
 # "`kubectl version` shows both versions": the words say what the command prints.
 _SHOWN = re.compile(
     rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to|still|now)\s+)*(?:shows?|prints?|reports?|lists?|says?"
-    rf"|returns?|outputs?|displays?|contains?|includes?|gives?|finds?|sees?|confirms?|detects?|indicates?|validates?"
+    rf"|returns?|outputs?|displays?|contains?|includes?|gives?|finds?|sees?|confirms?|detects?|indicates?|validates?|has|have"
     rf"|recogni[sz]es?)\s+(?P<what>\S.*)",
     _I,
 )
@@ -152,6 +155,7 @@ def claims_of(
         for sentence in words.sentences:
             found += _of_sentence(words, _joined(sentence))
         found += claims_beside(words, found, commands)
+        found += [] if any(one.source == "duration" for one in found) else how_long(words, commands)
     found += printed_claims(step, commands)
     found += [
         _answer_alone(at) for at, command in enumerate(commands) if _is_curl_without_fail(command.text, found, at)
@@ -239,6 +243,8 @@ def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
         return [*_with_listed(words, clause, found), *more]
     if not compared:
         return []
+    if _THOUSANDS.search(clause):
+        return [unreadable(words.plain(clause), words.command_near(clause))]
     condition = _CONDITION.search(sentence)
     at = sentence.find(clause)
     if condition and condition.start() <= at + len(clause):

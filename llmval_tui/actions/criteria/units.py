@@ -30,6 +30,8 @@ _PLAIN: dict[str, Unit] = {
     "s": Unit("time", 1.0),
     "min": Unit("time", 60.0),
     "h": Unit("time", 3600.0),
+    "day": Unit("time", 86400.0),
+    "days": Unit("time", 86400.0),
     "x": Unit("ratio", 1.0),
     "×": Unit("ratio", 1.0),
     "tok/s": Unit("tokens per second", 1.0),

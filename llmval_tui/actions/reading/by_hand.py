@@ -12,7 +12,7 @@ _HAND = (
     r"|paste|copy"
     r"|write|note|record|document|file|open|create|raise|close|update|edit|change|adjust|add|append|remove"
     r"|delete|replace"
-    r"|swap|reseat|re-seat|plug|unplug|connect|disconnect|label|power|reboot|restart|reset|press|click|log|sign"
+    r"|swap|reseat|re-seat|plug|unplug|pull|connect|disconnect|label|power|reboot|restart|reset|press|click|log|sign"
     r"|hand|give"
     r"|return|order|compare|review|read|repeat|commit|push|tag|merge|approve|escalate|book|schedule|drain"
     r"|undrain|mark"

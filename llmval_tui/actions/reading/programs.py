@@ -41,6 +41,9 @@ _KNOWN = """
     timeout tmux top torchrun touch tox tr tracepath traceroute tree trivy trtexec trtllm-bench trtllm-serve
     truncate tsc tune2fs twine ufw umount uname uniq unzip update-grub update-initramfs uptime useradd usermod uv
     uvx vault velero vgs virsh virtualenv vllm vmstat vtysh w warp watch wc weka wget which who whoami wipefs wrk
+    dynamo gpu-burn gpu_burn hey likwid-bench llama-bench llama-cli llama-server mlc_llm oha osu_allreduce osu_bw
+    osu_latency perf_analyzer rvs text-generation-benchmark text-generation-launcher tritonserver trtllm-build vegeta
+    wrk2 xhpl
     xargs xfs_db xfs_growfs xfs_info xfs_repair xtrabackup yamllint yarn yq yum zcat zfs zgrep zip zpool zypper
 """
 KNOWN = frozenset(_KNOWN.split())
@@ -48,7 +51,8 @@ KNOWN = frozenset(_KNOWN.split())
 # Programs that say something useful without an argument, so that their bare name is a command.
 _ALONE = """
     aide amd-smi arch bandwidthTest blkid chkrootkit date deviceQuery df dmesg dmidecode env findmnt free getenforce
-    gpustat hostname hostnamectl ibdev2netdev iblinkinfo ibnetdiscover ibqueryerrors ibstat ibstatus ibv_devinfo id
+    gpustat hostname hostnamectl ibdev2netdev ibdiagnet iblinkinfo
+    ibnetdiscover ibqueryerrors ibstat ibstatus ibv_devinfo id
     ifconfig iostat last lsblk lscpu lsmem lsmod lspci lsscsi lsusb lvs lynis mount mpstat netstat nox nvbandwidth
     nproc nvidia-bug-report.sh nvidia-smi ofed_info p2pBandwidthLatencyTest pg_isready printenv pvs pytest reboot
     rocm-bandwidth-test rocm-smi rocminfo sdiag sensors sestatus show_gids sinfo sminfo squeue timedatectl tox uname

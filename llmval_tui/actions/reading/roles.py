@@ -40,7 +40,8 @@ _INSTRUMENT = re.compile(
     _I,
 )
 _CHECK_VERB = re.compile(
-    r"\b(?:check|verify|confirm|ensure|validate|test|assert|make sure|wait (?:until|for|till)|poll|query|see)"
+    r"\b(?:check|verify|confirm|ensure|validate|test|assert|make sure|wait (?:until|for|till)|poll|query"
+    r"|see(?=\s+(?:that|whether|if)\b))"
     r"(?:\s+(?:that|whether|if|until|the|output of|exit code of|result of))*\s*:?\s*$",
     _I,
 )
@@ -159,7 +160,7 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
     if _VALUE_LABEL.search(clause):
         return Role.UNCLEAR
     if not clause.strip(' ,;.()"“”') and inside is None and not index:
-        return _alone(nature, after)
+        return _alone(code, after)
     if inside is not None and not inside.strip():
         if _CHANGES.search(code.text) and not _IMPERATIVE.match(before):
             return Role.UNCLEAR  # "NLTK is installed (`pip install nltk`)"
@@ -230,8 +231,22 @@ def _role_of_doubtful(
     return Role.NONE
 
 
-def _alone(nature: Nature, after: str) -> Role:
+# "`uname -r` >= 5.15", "`ping …` has 0 % loss", "`nvidia-smi nvlink -e` all counters zero": what it must show.
+_MUST_SHOW = re.compile(
+    r"^\s*(?:(?:is|are|must be|should be)\s+)?(?:(?:[<>≤≥=!]=?|=>|≈|±)\s*\S"
+    r"|(?:at (?:least|most)|(?:no )?(?:less|more|fewer|greater|higher|lower) than|free of|within)\s+\S)"
+    r"|^\s*(?:has|have|shows|with)\s+(?:\d|zero|no|exactly|only|at)\b"
+    r"|^\s*(?:all|each|every|both)\s[\w ]{0,30}?(?:[<>≤≥=]|\b(?:zero|ok|ready|running|up|active|idle|healthy|passed"
+    r"|enabled|disabled|clean)\b)",
+    _I,
+)
+
+
+def _alone(code: Code, after: str) -> Role:
     """The role of a code with which its sentence begins."""
+    nature = code.nature
+    if nature is Nature.COMMAND and _MUST_SHOW.match(after) and not _CHANGES.search(code.text):
+        return Role.RUN
     if not after.strip(" .,;:!)") or re.match(
         r"^\s*(?:[—–:,;(/&+→]|--?|->|and\b|then\b|from\b|in\b|on\b|with\b|twice\b|for\b|again\b|once\b|\d)", after, _I
     ):
