@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmval_tui.console.fleet import PIPE_COLUMNS, columns
 from llmval_tui.console.options import checklist_path, print_object, workspace_of
 from llmval_tui.fleet import ssh
 from llmval_tui.fleet.configuration import Value
@@ -18,10 +19,11 @@ from llmval_tui.fleet.overview import Overview
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.terminal import fleet_rows
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.format import wrap
 from llmval_tui.terminal.glyphs import glyphs
 
 CALL_S = 90.0  # a driver that hangs is given up by the node's own doctor after 20 s
-WIDTH = 120
 _OF_THE_FOLDER = ("workspace", "logout", "settings")  # these say something of the folder there, not of the node
 
 
@@ -62,7 +64,7 @@ def doctor_nodes(options: argparse.Namespace) -> int:
             differences=found,
         )
     else:
-        for line in lines_of(answers, ascii_only=options.ascii):
+        for line in lines_of(answers, ascii_only=options.ascii, width=columns()):
             print(line)
     return ExitCode.REFUSED if any(answer.silent for answer in answers.values()) else ExitCode.PASSED
 
@@ -93,7 +95,7 @@ def _ask(launch: FleetLaunch, node: str, options: argparse.Namespace) -> Answer:
         return Answer(silent=ssh.why_not(node, done, launch))
 
 
-def lines_of(answers: Mapping[str, Answer], *, ascii_only: bool = False, width: int = WIDTH) -> list[str]:
+def lines_of(answers: Mapping[str, Answer], *, ascii_only: bool = False, width: int = PIPE_COLUMNS) -> list[str]:
     """Nodes without an answer, nodes with fewer GPUs, what is missing where, what differs, and what all have."""
     signs = glyphs(ascii_only)
     bad, good = ("!", "x") if ascii_only else ("✗", "✓")
@@ -123,4 +125,14 @@ def lines_of(answers: Mapping[str, Answer], *, ascii_only: bool = False, width: 
             if found
             else f"{good} all {len(heard)} nodes have the same configuration",
         ]
-    return lines
+    return [part for line in lines for part in _wrapped(line, width)]
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """A line in lines that fit; what follows the first is indented."""
+    if cell_len(line) <= width:
+        return [line]
+    text = line.lstrip()
+    indent = len(line) - len(text)
+    first, *rest = wrap(text, width - indent - 2)
+    return [f"{' ' * indent}{first}", *(f"{' ' * (indent + 2)}{part}" for part in rest)]

@@ -173,7 +173,11 @@ def node_lines(runs: Sequence[Run], signs: Glyphs, width: int) -> list[str]:
     """For `status --nodes`: the nodes of each of these runs, one line a node."""
     lines: list[str] = []
     for run in runs:
-        overview = FleetFollower(run).look()
+        try:
+            overview = FleetFollower(run).look()
+        except Refused as refusal:  # one damaged record hides no other run
+            lines += ["", *(f" {line}" for line in wrap(clean_line(str(refusal)), width - 2))]
+            continue
         metrics = fleet_rows.metric_names(overview)
         metric = metrics[0] if metrics else None
         title = "".join(text for text, _ in fleet_rows.title_spans(overview, metric, width))

@@ -122,10 +122,14 @@ def _group(text: str) -> list[str]:
 
 def _checked(names: Sequence[str], text: str) -> list[str]:
     if not names:
-        raise Refused(f"the node list {_shown(text)} has no name: {_HINT}.")
+        raise Refused(f"the node list “{_shown(text)}” has no name: {_HINT}.")
     for name in names:
         if not _NAME.fullmatch(name):
-            hint = "put the user of a node into ~/.ssh/config, and only its name here" if "@" in name else _HINT
+            hint = _HINT
+            if "@" in name:
+                hint = "put the user of a node into ~/.ssh/config, and only its name here"
+            elif ":" in name:
+                hint = "give an IPv6 address a name in ~/.ssh/config or /etc/hosts, and write that name here"
             raise Refused(f"“{_shown(name)}” in the node list {_shown(text)} is not the name of a node: {hint}.")
     if twice := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
         raise Refused(f"the node list {_shown(text)} names {twice} twice: name each node once.")

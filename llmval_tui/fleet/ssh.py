@@ -6,6 +6,7 @@ A connection may break at any time: the agents go on, and the next connection he
 
 import json
 import re
+import select
 import shlex
 import shutil
 import subprocess
@@ -16,8 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
+from llmval_tui import __version__
 from llmval_tui.fleet.heartbeat import HEARTBEAT_FILE, Pulse, lines_of
 from llmval_tui.fleet.launch import FleetLaunch
 from llmval_tui.fleet.manifest import check_manifest
@@ -39,6 +41,7 @@ AT_ONCE = 32
 _CALL_S = 60.0
 _LEFTOVERS_S = 90.0  # a supervisor that is asked to end its part may have a record to write
 _RETRY_S = 3.0
+STALLED_S = 120.0  # a node that sends nothing of its files for so long is given up: its disk may hang
 
 
 def check_program(words: Sequence[str]) -> None:
@@ -89,6 +92,8 @@ def why_not(node: str, done: subprocess.CompletedProcess[bytes], launch: FleetLa
         return f"{node} lets nobody in without a Slurm job there: use --launcher slurm."
     if done.returncode in (124, 255):
         return _not_reached(node, said, last, by_hand)
+    if "no module named 'llmval_tui." in said or "no module named llmval_tui." in said:
+        return f"{node} has another llmval than this one, {__version__}: install the same version on every node."
     if done.returncode == 127 or "no module named" in said or ("no such file" in last.casefold() and python in last):
         return f"{node} has no llmval at {python} ({last}): install it there at the same path."
     return f"{node} refused ({last}): look there ({by_hand}), or leave it out."
@@ -124,9 +129,15 @@ def ask(run_folder: Path, launch: FleetLaunch, nodes: Sequence[str], checklist: 
         if done.returncode != 0:
             return None, why_not(node, done, launch), after
         try:
-            found = decode(NodeProbe, json.loads(done.stdout.splitlines()[-1]))
-        except (ValueError, TypeError, AttributeError, IndexError):
+            said = json.loads(done.stdout.splitlines()[-1])
+            version = said["llmval"]
+        except (ValueError, TypeError, KeyError, IndexError):
             return None, f"{node} answered with something else: see what its shell prints at login.", after
+        try:
+            found = decode(NodeProbe, said)
+        except (ValueError, TypeError, AttributeError):
+            other = f"{node} has llmval {version}, which answers in another way than {__version__}"
+            return None, f"{other}: install the same version on every node.", after
         return found, None, min(max(found.wall_ns, before), after)
 
     answers = on_all(nodes, one)
@@ -267,17 +278,23 @@ class Nodes:
         """Unpack what an ssh sends; raises OSError with ssh's own words if it fails."""
         with (
             tempfile.TemporaryFile() as errors,
-            subprocess.Popen(line, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL) as sender,
+            subprocess.Popen(
+                line, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, bufsize=0
+            ) as sender,
         ):
             assert sender.stdout is not None
+            stream = _Stream(sender.stdout)
             problem: tarfile.TarError | None = None
             try:
-                with tarfile.open(fileobj=sender.stdout, mode="r|") as archive:
+                with tarfile.open(fileobj=stream, mode="r|") as archive:
                     extract(archive, folder)
-                while sender.stdout.read(1 << 16):  # the padding after the last file, or tar would die of SIGPIPE
+                while stream.read(1 << 16):  # the padding after the last file, or tar would die of SIGPIPE
                     pass
             except tarfile.TarError as error:
                 problem = error
+            except TimeoutError:
+                sender.kill()
+                raise
             finally:
                 sender.stdout.close()
             if sender.wait() != 0:
@@ -299,6 +316,19 @@ class Nodes:
     def close(self) -> None:
         for ear in self._ears.values():
             ear.close()
+
+
+class _Stream:
+    """What an ssh sends, with a bound for how long nothing may come."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+
+    def read(self, size: int) -> bytes:
+        """At least one byte, or b"" at the end; raises TimeoutError."""
+        if not select.select([self._source], [], [], STALLED_S)[0]:
+            raise TimeoutError(f"nothing came for {STALLED_S:g} s")
+        return self._source.read(size)
 
 
 class _Ear:

@@ -8,6 +8,10 @@ from benchmarks.fleet_workspace import make_fleet, make_refused_fleet
 from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.cli import main
+from llmval_tui.console.doctor_nodes import Answer, lines_of
+from llmval_tui.console.fleet import node_lines
+from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.glyphs import glyphs
 
 
 @pytest.fixture
@@ -72,6 +76,15 @@ def test_status_lists_the_nodes_of_each_step(workspace, capsys):
     assert "nodes" not in json.loads(run(capsys, "status", "--workspace", str(workspace), "--readonly", "--json")[1])
 
 
+def test_a_damaged_fleet_json_hides_no_other_run(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    damaged, good = make_fleet(tmp_path / "a", 2), make_fleet(tmp_path / "b", 2, failed=())
+    (damaged.folder / "fleet.json").write_text("{")
+    lines = node_lines([damaged, good], glyphs(False), 80)
+    assert "fleet.json is damaged" in " ".join(lines) and any("✓ passed" in line for line in lines)
+    assert all(cell_len(line) <= 80 for line in lines)
+
+
 def test_a_refused_run_is_no_result_of_its_item(tmp_path, capsys):
     """Of a report it takes neither the verdict nor the place of an earlier run."""
     refused = make_refused_fleet(tmp_path, 2, "n1 and n2 are one machine: name each machine once.")
@@ -95,6 +108,19 @@ def test_a_refused_run_has_one_word_and_its_reason(tmp_path, capsys):
 
 
 CHECKS = {"checks": [{"name": "torch", "state": "ok", "found": "2.11", "consequence": ""}], "configuration": {}}
+
+
+def test_what_doctor_says_of_nodes_fits_80_columns():
+    check = {"name": "x", "state": "missing", "found": "not found", "consequence": "why this matters " * 8}
+    answers = {
+        "n1": Answer((check,), {"gpu_count": 8}),
+        "n2": Answer((check,), {"gpu_count": 7}),
+        "n3": Answer(silent="n3 cannot be reached (ssh: connect to host n3 port 22: No route to host): " * 2),
+    }
+    lines = lines_of(answers, width=80)
+    assert all(cell_len(line) <= 80 for line in lines)
+    said = " ".join(" ".join(lines).split())
+    assert answers["n3"].silent.strip() in said and check["consequence"].strip() in said, "nothing is cut"
 
 
 @pytest.fixture

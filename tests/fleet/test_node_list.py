@@ -29,7 +29,8 @@ def test_a_list_is_expanded_in_its_order(text, names):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "has no name"),
+        ("", "the node list “” has no name"),
+        ("fe80::1", "give an IPv6 address a name in ~/.ssh/config"),
         ("n[1-", "bracket too many"),
         ("n[3-1]", "no range"),
         ("n[a-c]", "no range"),

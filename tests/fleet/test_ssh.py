@@ -44,6 +44,11 @@ def remote(tmp_path: Path, make_fleet_run):
         (255, "ssh: connect to host n9 port 22: Connection refused", "n9 cannot be reached"),
         (127, "bash: /opt/v/bin/python: No such file or directory", "n9 has no llmval at /opt/v/bin/python"),
         (1, "/opt/v/bin/python: No module named llmval_tui", "n9 has no llmval at /opt/v/bin/python"),
+        (
+            1,
+            "python: Error while finding module spec for 'llmval_tui.fleet.probe' (No module named 'llmval_tui.fleet')",
+            "n9 has another llmval than this one",
+        ),
         # The reason is not always the first words that look like one.
         (255, "Warning: Identity file /k not accessible: No such file or directory.\nConnection refused", "be reached"),
         (255, 'Load key "/k": Permission denied\nssh: connect to host n9 port 22: Connection timed out', "be reached"),
@@ -121,6 +126,33 @@ def test_a_node_that_cannot_be_reached_is_said(remote):
     (folder / "n2.fails").write_text("ssh: connect to host n2 port 22: No route to host")
     assert "could not be fetched (ssh: connect to host n2" in nodes.fetch("n2", None)
     assert "n2 cannot be reached" in nodes.look_for_leftovers(["n2"])["n2"]
+
+
+def test_a_node_whose_disk_hangs_holds_nobody_up(remote, monkeypatch, tmp_path):
+    """Its sshd lives, so ssh itself would wait for ever."""
+    _, folder, nodes = remote
+    part(folder, "n1")
+    monkeypatch.setattr(ssh, "STALLED_S", 0.5)
+    (tmp_path / "fake_ssh").write_text("#!/bin/bash\nprintf begun; exec sleep 1000\n")
+    assert "the files of n1 could not be fetched (nothing came for 0.5 s)" in (nodes.fetch("n1", None) or "")
+
+
+def test_files_that_end_in_the_middle_are_not_taken(remote, tmp_path):
+    run, folder, nodes = remote
+    _, digest = part(folder, "n1")
+    (tmp_path / "fake_ssh").write_text(
+        (tmp_path / "fake_ssh").read_text().replace("exec bash -c", "bash -c") + " | head -c 2000\n"
+    )
+    assert nodes.fetch("n1", digest) is not None
+    assert not (run.folder / "nodes/n1/verdict.json").exists() and not list(run.folder.glob("nodes/.*fetched"))
+
+
+def test_a_node_with_an_older_llmval_is_told_to_get_the_same(remote, tmp_path):
+    run, _, _ = remote
+    answer = json.dumps({"v": 0, "llmval": "0.0.1", "hostname": "n1"})
+    (tmp_path / "fake_ssh").write_text(f"#!/bin/bash\necho welcome; echo '{answer}'\n")
+    found = ssh.ask(run.folder, launch_of(run.intent), ["n1"], None)
+    assert "n1 has llmval 0.0.1" in found.silent["n1"] and "install the same version" in found.silent["n1"]
 
 
 def test_the_heartbeat_comes_over_the_connection(remote):
