@@ -17,6 +17,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.keys import _character_to_key as character_to_key
 from textual.message_pump import MessagePump
 from textual.screen import Screen
+from textual.widget import Widget
 
 if TYPE_CHECKING:
     from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
@@ -33,6 +34,7 @@ __all__ = [
     "add_whole_screen",
     "bindings_of",
     "character_to_key",
+    "draw_now",
     "parent_of",
     "running_app",
     "set_compositor",
@@ -107,6 +109,31 @@ def running_app() -> FrameApp | None:
 def add_whole_screen(compositor: Compositor) -> None:
     """The compositor's next update is the whole screen."""
     compositor._dirty_regions.add(compositor.size.region)
+
+
+def draw_now(screen: Screen[Any]) -> None:
+    """Lay out and draw in one frame what has changed.
+
+    Textual learns of changes by messages that widgets send when they are idle, and draws a new layout before it has all
+    of them: a pane would appear with its old rows, and its tab and its present rows a second frame later.
+    """
+    if not screen.is_current or screen.app._batch_count:
+        return
+    for widget in screen.walk_children(Widget):
+        if widget._repaint_required:
+            widget._repaint_required = False
+            screen._dirty_widgets.add(widget)
+        if widget._layout_required:
+            widget._layout_required = False
+            screen._layout_required = True
+            for ancestor in widget.ancestors:
+                if not isinstance(ancestor, Widget):
+                    break
+                ancestor._clear_arrangement_cache()
+                ancestor._layout_updates += 1
+                if not ancestor.styles.auto_dimensions:
+                    break
+    screen._on_timer_update()
 
 
 def set_compositor(screen: Screen[Any], compositor: Compositor) -> None:

@@ -4,9 +4,11 @@ import asyncio
 import time
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from textual import events
+from textual.css.query import NoMatches
 from textual.keys import _get_unicode_name_from_key
 from textual.pilot import Pilot
 
@@ -19,11 +21,12 @@ WIDE = (120, 40)
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], what: str = "it") -> None:
-    """Wait for an effect of a thread."""
+    """Wait for an effect of a thread. A dialog that is open and has no widgets yet is one that is to come."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if true():
-            return
+        with suppress(NoMatches):
+            if true():
+                return
         await pilot.pause(0.02)
     raise AssertionError(f"{what} did not come")
 

@@ -6,7 +6,8 @@ blank or already on the terminal.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import compress, groupby
+from operator import ne
 
 from rich.color import Color, ColorSystem
 from rich.console import Console
@@ -104,7 +105,7 @@ class TerminalScreen:
         shown = row[x : x + len(wanted)]
         if wanted == shown:
             return []
-        changed = [index for index, (new, old) in enumerate(zip(wanted, shown, strict=True)) if new != old]
+        changed = list(compress(range(len(wanted)), map(ne, wanted, shown)))
         erased = self._erased_from(wanted, x, changed, len(row))
         pieces: list[Piece] = []
         last: Piece | None = None

@@ -296,10 +296,6 @@ class LogPane(ScrollPane):
         super().on_resize()
         self._reload()
 
-    def on_show(self) -> None:
-        super().on_show()
-        self._reload()
-
     def _reload(self) -> None:
         """Request the shown lines again, as many as fit now."""
         if self._search is not None:  # the prompt has just closed, so the pane has one more row

@@ -17,7 +17,7 @@ from llmval_tui.tui.drawing.compositor import DiffCompositor
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.pane_actions import PaneActions
-from llmval_tui.tui.textual_private import bindings_of, set_compositor
+from llmval_tui.tui.textual_private import bindings_of, draw_now, set_compositor
 from llmval_tui.tui.widgets.bars import Bar, Header, KeyBar, ListTitle, TabBar
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
@@ -75,6 +75,7 @@ class MainScreen(PaneActions):
         self.tabs = TabBar(state, id="tabs")
         self.key_bar = KeyBar(state, id="keys")
         self._focus_before_jump: Widget | None = None
+        self._drawn_focus: Widget | None = None  # the screen is arranged and drawn for it, its event is to come
         self._ticks = 0
         self.shown = "run"
         self.zoomed = False
@@ -217,8 +218,13 @@ class MainScreen(PaneActions):
         left.styles.width = list_width(self.size.width) if both else "1fr"
 
     def on_descendant_focus(self) -> None:
+        drawn, self._drawn_focus = self._drawn_focus, None
         if self.focused is not self.steps and self.focused not in self.panes.values():
             return  # the prompt: the layout stays
+        if self.focused is not drawn:
+            self._show_focus()
+
+    def _show_focus(self) -> None:
         self._arrange()
         self.key_bar.pane = self.pane
         self.repaint_shown()
@@ -251,12 +257,13 @@ class MainScreen(PaneActions):
         for other, pane in self.panes.items():
             pane.display = other == name
         self._focus_now(self.panes[name])
-        self.repaint_shown()
 
     def _focus_now(self, widget: Widget) -> None:
-        """Move the focus and arrange at once, so that no picture in between has list and pane in half of their room."""
+        """Move the focus, arrange and draw at once: one frame, and no picture of a half-changed screen."""
         self.set_focus(widget)
-        self._arrange()
+        self._drawn_focus = widget
+        self._show_focus()
+        draw_now(self)
 
     def action_tab(self, number: int) -> None:
         self.show_pane(PANES[number - 1])

@@ -51,6 +51,7 @@ class RowWidget(Widget):
     def repaint(self) -> None:
         """Draw the rows that differ from the last drawing."""
         if not self.is_mounted or not self.size.area:
+            self.drawn_rows = []  # it is not on the screen: when it comes there, its rows are built
             return
         width = self.size.width
         if not self._is_current():
@@ -90,17 +91,19 @@ class RowWidget(Widget):
         self.repaint()
 
     def on_resize(self) -> None:
-        self.repaint()  # draws everything if the size has changed
-
-    def on_show(self) -> None:
-        self.repaint()
+        """Its size has changed, or it has come on the screen; mostly `render_lines` has built its rows by now."""
+        if not self._is_current():
+            self.repaint()
 
     def render_line(self, y: int) -> Strip:
+        return self._strip(y, self.size.width)
+
+    def _strip(self, y: int, width: int) -> Strip:
         if y >= len(self.drawn_rows):
-            return to_strip(Row(), self.size.width, self.styled_theme)
+            return to_strip(Row(), width, self.styled_theme)
         strip = self._strips[y]
-        if strip is None or strip.cell_length != self.size.width:
-            strip = self._strips[y] = to_strip(self.drawn_rows[y], self.size.width, self.styled_theme)
+        if strip is None or strip.cell_length != width:
+            strip = self._strips[y] = to_strip(self.drawn_rows[y], width, self.styled_theme)
         return strip
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -111,8 +114,9 @@ class RowWidget(Widget):
         """
         if not self._is_current():
             self._rebuild()  # Textual draws a new size before `on_resize`, which would give an empty picture
-        whole = crop.x == 0 and crop.width == self.size.width
-        strips = [self.render_line(y) for y in crop.line_range]
+        width = self.size.width  # Textual looks it up in the layout each time
+        whole = crop.x == 0 and crop.width == width
+        strips = [self._strip(y, width) for y in crop.line_range]
         return strips if whole else [strip.crop(crop.x, crop.right) for strip in strips]
 
 

@@ -66,7 +66,8 @@ class ScrollPane(RowWidget, can_focus=True):
         return visible_rows(self.content_rows, self.top, width, height, self._highlighted, self.glyphs.ascii)
 
     def _highlighted(self, index: int, shown: Row) -> Row:
-        return highlight(shown, self.has_focus) if index == self.cursor else shown
+        # Not `has_focus`, which follows by a message: the first picture after a key would be the old one.
+        return highlight(shown, self.screen.focused is self) if index == self.cursor else shown
 
     def choose(self, target: str) -> bool:
         """Put the cursor on the row with this target; False if there is none."""
@@ -163,7 +164,8 @@ class ScrollPane(RowWidget, can_focus=True):
         self._set_cursor(index)
 
     def on_focus(self) -> None:
-        self.repaint()
+        if self.cursor is not None:
+            self.repaint()  # the cursor's row looks different
 
     def on_blur(self) -> None:
-        self.repaint()
+        self.on_focus()

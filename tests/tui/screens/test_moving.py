@@ -1,5 +1,6 @@
 """Moving: list, panes, filter, jump, sizes."""
 
+from dataclasses import replace
 from typing import Any
 
 from llmval_tui.runs.records import Outcome, State
@@ -159,3 +160,44 @@ async def test_resizing_in_a_storm(workspace: Workspace, dashboard: Make) -> Non
             await pilot.resize_terminal(width, height)
         await until(pilot, lambda: "60/300 s" in text_of(app.main.panes["load"]), "the load")
         assert "Rate QPS" in text_of(app.main.panes["load"])
+
+
+async def test_a_pane_its_tab_and_the_footer_change_in_one_frame(workspace: Workspace, dashboard: Make) -> None:
+    workspace.run("1.2", state=State.FINISHED, verdict=verdict())
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("1")
+        await pilot.press("7")  # the panes are there now, and Run has been drawn and is hidden
+        main, run = app.main, app.main.panes["run"]
+        await until(pilot, lambda: not run.size.area, "the pane Runs")
+        main.state.snapshot = replace(main.state.snapshot, problem="disk-away")
+        frames: list[tuple[str, str, str, bool]] = []
+
+        def note() -> None:
+            widgets = (run, main.tabs, main.key_bar)
+            frames.append((*map(text_of, widgets), main.focused is run))
+
+        app.post_display_hook = note  # type: ignore[method-assign]
+        main.show_pane("run")
+        # Before the loop turns: nothing of it waits for a message.
+        assert len(frames) == 1
+        shown, tabs, keys, focused = frames[0]
+        assert "disk-away" in shown and "▌1 Run▐" in tabs and "chart range" in keys and focused
+
+
+async def test_a_hidden_pane_is_not_drawn(dashboard: Make, monkeypatch: Any) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("2")
+        run = app.main.panes["run"]
+        await until(pilot, lambda: not run.size.area, "the pane Log")
+        built: list[str] = []
+        before = RowWidget._build_rows
+        monkeypatch.setattr(RowWidget, "_build_rows", lambda widget: (built.append(widget.id or ""), before(widget))[1])
+        await pilot.press("1")
+        await pilot.press("2")
+        await until(pilot, lambda: not run.size.area, "the pane Log again")
+        built.clear()
+        run.repaint()
+        run.on_blur()
+        assert "run" not in built
