@@ -10,6 +10,7 @@ import curses
 import os
 import re
 import select
+import sys
 import threading
 import time
 from collections import deque
@@ -130,6 +131,8 @@ class TerminalDriver(LinuxDriver):
 
     def __init__(self, app: FrameApp, **settings: Any) -> None:
         super().__init__(app, **settings)
+        # Textual draws on stderr; stdout has been checked to be a terminal. So `llmval 2> errors.txt` shows the screen.
+        self._file = sys.__stdout__
         self.gate = FrameGate()
         self._lost = app.line_lost
 

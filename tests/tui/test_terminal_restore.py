@@ -28,9 +28,9 @@ ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"  # the terminal's other screen
 
 
 class Terminal:
-    """`llmval` on a pseudo-terminal."""
+    """`llmval` on a pseudo-terminal; `errors` is a file that gets its stderr."""
 
-    def __init__(self, argv: list[str], cache: Path) -> None:
+    def __init__(self, argv: list[str], cache: Path, errors: Path | None = None) -> None:
         self.seen = b""
         self.terminal, self.line = os.openpty()
         self._ends = ExitStack()
@@ -41,10 +41,15 @@ class Terminal:
         unset = ("NO_COLOR", "COLUMNS", "LINES", "TEXTUAL_")  # the plugin for snapshots sets the last ones
         env = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
         env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "XDG_CACHE_HOME": str(cache), "LANG": "C.UTF-8"}
+        self._errors = errors
         self.process = subprocess.Popen(
-            [sys.executable, *argv], env=env, start_new_session=True,
-            preexec_fn=lambda: os.login_tty(self.line), pass_fds=(self.line,),
-        )  # fmt: skip
+            [sys.executable, *argv], env=env, start_new_session=True, preexec_fn=self._log_in, pass_fds=(self.line,)
+        )
+
+    def _log_in(self) -> None:
+        os.login_tty(self.line)
+        if self._errors is not None:
+            os.dup2(os.open(self._errors, os.O_WRONLY | os.O_CREAT), 2)
 
     @property
     def modes(self) -> list[Any]:
@@ -100,10 +105,10 @@ Start = Callable[..., Terminal]
 def start(workspace: Workspace, tmp_path: Path) -> Iterator[Start]:
     opened: list[Terminal] = []
 
-    def begin(*arguments: str, child: str = "") -> Terminal:
+    def begin(*arguments: str, child: str = "", errors: Path | None = None) -> Terminal:
         program = [str(CHILDREN / child)] if child else ["-m", "llmval_tui"]
         named = ("--workspace", str(workspace.root), "--checklist", str(workspace.checklist), *arguments)
-        opened.append(Terminal([*program, *named], tmp_path))
+        opened.append(Terminal([*program, *named], tmp_path, errors))
         return opened[-1]
 
     yield begin
@@ -125,6 +130,14 @@ def test_control_c_asks_and_leaves(running: Terminal) -> None:
     running.until(lambda: running.shows("Nothing is running"), "the question")
     running.type(b"\r")
     assert running.end() == 0 and running.restored()
+
+
+def test_with_stderr_in_a_file_it_draws_on_the_terminal(start: Start, tmp_path: Path) -> None:
+    opened = start(errors=tmp_path / "errors.txt")
+    opened.until(lambda: opened.shows(" llmval ", "quit"), "the first picture")
+    opened.type(b"q")
+    assert opened.end() == 0 and opened.restored()
+    assert (tmp_path / "errors.txt").read_text() == ""
 
 
 def test_control_z_goes_to_the_shell_and_back(running: Terminal) -> None:
