@@ -95,7 +95,7 @@ def head_rows(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) -> 
     if run.engine is not None:
         from llmval_tui.tui.widgets.engine_rows import engine_rows
 
-        rows += engine_rows(run.engine, width)
+        rows += engine_rows(run.engine, width, alive=run.alive)
     if changed := view.changed():
         rows.append(row((f" charts: {', '.join(changed)}", "accent")))
     return rows

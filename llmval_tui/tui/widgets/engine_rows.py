@@ -6,20 +6,26 @@ from llmval_tui.tui.data.run_follower import EngineState
 from llmval_tui.tui.drawing.rows import Row, row
 
 
-def engine_rows(state: EngineState, width: int) -> list[Row]:
-    """The server's name, its queue, its KV cache, and preemptions and prefix-cache hits since the run began."""
+def engine_rows(state: EngineState, width: int, *, alive: bool) -> list[Row]:
+    """The server's name, its queue and KV cache while the run is `alive`, and what it counted since the run began.
+
+    Beside the verdict, the last queue would look like that of a server that still serves.
+    """
     first, last = state.first, state.last
     if last is None or last.engine is None:
         return [row((f" {line}", "muted")) for line in wrap(clean_line(f"server: {state.problem}"), width - 2)]
-    parts = [
+    now = [
         f"running {number(last.running)}",
         f"waiting {number(last.waiting)}",
         f"KV cache {_percent(last.kv_cache_used_percent)}",
+    ]
+    counted = [
         f"preemptions {number(None if first is None else _grown(first.preemptions, last.preemptions))}",
         f"prefix hits {_percent(_hit_percent(state))}",
     ]
-    name = clean_line(last.engine)
-    return [row((f" {line}", "text")) for line in wrap(f"{name}: {', '.join(parts)}", width - 2)]
+    name, parts = clean_line(last.engine), [*now, *counted] if alive else counted
+    text = f"{name}{'' if alive else ', while the run lasted'}: {', '.join(parts)}"
+    return [row((f" {line}", "text")) for line in wrap(text, width - 2)]
 
 
 def _hit_percent(state: EngineState) -> float | None:

@@ -112,8 +112,10 @@ class RunCharts:
         return metric.recent.buckets() if fine else metric.buckets
 
     def _marks(self, axis: TimeAxis) -> tuple[Mark, ...]:
-        # The phase in which the axis begins would only hide the first column.
-        return tuple(mark for mark in self.marks if mark.at_s >= axis.start_s + axis.dot_s)
+        # The phase in which the axis begins would only hide the first column, and one after the last value explains
+        # nothing: its label would take the room of the phase before.
+        last_s = self.newest_s - axis.dot_s
+        return tuple(mark for mark in self.marks if axis.start_s + axis.dot_s <= mark.at_s < last_s)
 
     def bound(self, *names: str) -> Bound | None:
         """The bound of the first of these metrics that has one, else the baseline's."""
@@ -154,9 +156,13 @@ class RunCharts:
             lane = shortfall_lane(reached, asked, axis, width - LABEL, self.glyphs)
             lane_note = f"{'v' if self.glyphs.ascii else '▾'} 5 % short of offered" if lane.strip() else ""
         shown = chosen_range(kind, whole, bound.value if bound else None, self.view.range)
-        notes: list[Span] = [*self._sent(), (f"a dot = {dot_width(axis.dot_s)}", "muted")]
+        notes: list[Span] = [*self._drained(), *self._sent(), (f"a dot = {dot_width(axis.dot_s)}", "muted")]
         plot = Plot(kind, shown, limit=bound.value if bound else None, marks=self._marks(axis))
         return Chart(tuple(title), plot, columns, axis, tuple(notes), lane if lane.strip() else "", lane_note)
+
+    def _drained(self) -> list[Span]:
+        """Why the rates fall at the end: they are means of the last seconds, and in the drain nothing arrives."""
+        return [("in drain no request arrives", "muted")] if any(mark.label == "drain" for mark in self.marks) else []
 
     def _sent(self) -> list[Span]:
         """Whether the generator sends what it should: if not, the run measures the generator."""
@@ -205,7 +211,10 @@ class RunCharts:
         shown = chosen_range(Kind.AREA, buckets.whole(), limit, self.view.range)
         plot = Plot(Kind.AREA, shown, limit=limit, marks=self._marks(axis))
         notes: list[Span] = [*(limit_note(limit, bound.set_by, shown, self.glyphs) if bound else ())]
-        notes.append((number(metric.last), "warn" if metric.last is None else "title" if self.run.alive else "muted"))
+        if self.run.alive:
+            notes.append((number(metric.last), "warn" if metric.last is None else "title"))
+        else:
+            notes.append((f"last {number(metric.last)}", "muted"))
         return Chart(((title, "accent"), (f" {unit}", "text")), plot, columns_of(buckets, axis), axis, tuple(notes))
 
     def other_areas(self) -> list[tuple[str, str, str]]:

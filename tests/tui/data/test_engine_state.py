@@ -1,5 +1,6 @@
 """What a server publishes of itself reaches the Load pane of the run that uses it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,15 @@ def test_a_run_without_a_server_has_no_engine(workspace: Workspace) -> None:
     write(folder, answer(1, running=2.0))
     snapshot = RunFollower(Run(folder)).snapshot()
     assert snapshot.engine is None and not snapshot.metrics
+
+
+def test_the_queue_of_a_server_does_not_stand_beside_the_verdict(workspace: Workspace) -> None:
+    folder = run_against(workspace, "http://h:1")
+    counts = {"preemptions": 2.0, "prefix_cache_queries": 0.0, "prefix_cache_hits": 0.0}
+    write(folder, answer(1, running=8.0, waiting=3.0, kv_cache_used_percent=41.0, **counts))
+    follower = RunFollower(Run(folder))
+    assert "vLLM: running 8, waiting 3, KV cache 41 %, preemptions 0" in shown(follower)
+    ended = replace(follower.snapshot(), state=State.FINISHED)
+    text = "\n".join(row.plain for row in load_rows(ended, 110, 40, UNICODE))
+    assert "vLLM, while the run lasted: preemptions 0, prefix hits n/a" in text
+    assert "waiting 3" not in text and "KV cache 41" not in text and "last 3" in text
