@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from textual.binding import Binding, BindingsMap
 
@@ -45,6 +46,7 @@ class Key:
     replay: bool = False  # works only while a recording is played
 
 
+LIST = ("list",)
 SEARCHABLE = ("list", "log", "document", "fleet")
 MARKED = ("list", "runs")
 STATES = ("list", "runs", "log", "fleet")
@@ -53,34 +55,34 @@ CHARTS = ("run", "load", "telemetry")
 KEYS: tuple[Key, ...] = (
     Key("open", "enter", "Enter", "open", "open", "Open the step, or what is under the cursor", OPENED, footer=1),
     Key("complete", "c", "c", "complete", "complete", "Complete the item: run, judge, tick, record", (), True, 2),
-    Key("complete_all", "C", "C", "complete_all", "all", "Complete all steps that are left", ("list",), True, 5),
+    Key("complete_all", "C", "C", "complete_all", "complete all", "Complete all steps that are left", LIST, True, 5),
     Key("run", "r", "r", "run", "run", "Run and judge the item, without a tick", (), True, 3),
     Key("cancel", "x", "x", "cancel", "cancel", "Stop the run, or the whole plan (asks)", (), True, 4),
-    Key("tick", "t", "t", "tick", "tick", "Tick the item by hand, with a note", ("list", "run"), True, 6),
+    Key("tick", "t", "t", "tick", "tick by hand", "Tick the item by hand, with a note", ("list", "run"), True, 6),
     Key("answer", "o", "o", "answer", "answer", "Answer the question of a verdict", ("list", "run"), True, 6),
-    Key("review", "v", "v", "review", "questions", "Answer what items ask before their first run", ("list",), True),
+    Key("review", "v", "v", "review", "questions", "Answer what items ask before their first run", LIST, True),
     Key("mark", "space", "Space", "mark", "mark", "Mark steps for c and r; two runs for d", MARKED, footer=5),
-    Key("options", "p", "p", "options", "options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
-    Key("state", "full_stop", ".", "next_state", "state", "Show the next state or level only", STATES, footer=5),
+    Key("options", "p", "p", "options", "run options", "Choose the preset; adapt to fewer GPUs or not", (), False, 6),
+    Key("state", "full_stop", ".", "next_state", "filter state", "Show the next state or level only", STATES, footer=5),
     Key("order", "s", "s", "next_order", "sort", "Next order", ("list", "runs", "telemetry", "fleet"), footer=6),
     Key("reverse", "I", "I", "reverse_order", "reverse", "The other order of the processes", ("telemetry",)),
     Key("fold", "comma", ",", "fold_all", "fold all", "Fold or unfold everything", ("list", "run", "log")),
-    Key("range", "v", "v", "next_range", "range", "Range: from zero, fitted, to the limit", CHARTS, footer=6),
-    Key("figure", "v", "v", "next_figure", "figure", "Compare the nodes by the next figure", ("fleet",), footer=6),
-    Key("window", "w", "w", "next_window", "window", "The whole run, this phase, the last 2 min", CHARTS, footer=6),
+    Key("range", "v", "v", "next_range", "chart range", "Range: from zero, fitted, to the limit", CHARTS, footer=6),
+    Key("figure", "v", "v", "next_figure", "next figure", "Compare the nodes by the next figure", ("fleet",), footer=6),
+    Key("window", "w", "w", "next_window", "chart time", "The whole run, this phase, the last 2 min", CHARTS, footer=6),
     Key("find", "slash", "/", "find", "find", "Filter the list; search the text", SEARCHABLE, footer=4),
-    Key("next", "n", "n", "find_next(1)", "next", "Next match", ("log", "document", "fleet"), footer=5),
-    Key("previous", "N", "N", "find_next(-1)", "previous", "Previous match", ("log", "document", "fleet")),
-    Key("next_problem", "e", "e", "problem(1)", "WARN", "Next line with WARN or ERROR", ("log",), footer=3),
-    Key("previous_problem", "E", "E", "problem(-1)", "WARN", "Previous line with WARN or ERROR", ("log",)),
+    Key("next", "n", "n", "find_next(1)", "next match", "Next match", ("log", "document", "fleet"), footer=5),
+    Key("previous", "N", "N", "find_next(-1)", "previous match", "Previous match", ("log", "document", "fleet")),
+    Key("next_problem", "e", "e", "problem(1)", "next WARN", "Next line with WARN or ERROR", ("log",), footer=3),
+    Key("previous_problem", "E", "E", "problem(-1)", "previous WARN", "Previous line with WARN or ERROR", ("log",)),
     Key("wrap", "w", "w", "toggle_wrap", "wrap", "Wrap long lines, or cut them", ("log",), footer=4),
-    Key("clock", "T", "T", "next_clock", "clock", "Times: clock, time in the run, none", ("log",), footer=6),
+    Key("clock", "T", "T", "next_clock", "times", "Times: clock, time in the run, none", ("log",), footer=6),
     Key("other_next", "right_square_bracket", "]", "other(1)", "other", "Next log, run or document", PANES, footer=3),
     Key("other_previous", "left_square_bracket", "[", "other(-1)", "other", "Previous log, run or document", PANES),
     Key("end", "f", "f", "follow", "follow", "Follow the end of the log", ("log",), footer=2),
     Key("shift_left", "H", "H", "shift(-1)", "left", "Shift long lines to the left", ("log", "document")),
     Key("shift_right", "L", "L", "shift(1)", "right", "Shift long lines to the right", ("log", "document")),
-    Key("artifacts", "a", "a", "tab(5)", "artifacts", "Show the artifacts", footer=7),
+    Key("artifacts", "a", "a", "tab(5)", "artifacts", "Show the artifacts"),
     Key("copy", "y", "y", "copy", "copy", "Copy the command, or the path, process or node under the cursor", footer=7),
     Key("list", "h,left", "h ←", "side(0)", "list", "Go to the list"),
     Key("detail", "l,right", "l →", "side(1)", "detail", "Go to the panes"),
@@ -89,15 +91,15 @@ KEYS: tuple[Key, ...] = (
         Key(f"tab{n}", str(n), str(n), f"tab({n})", name, f"Show the pane {PANE_TITLES[name]}")
         for n, name in enumerate(PANES, 1)
     ),
-    Key("compare", "d", "d", "compare", "compare", "Two runs side by side", ("runs",), footer=2),
-    Key("merged", "m", "m", "merged", "merged", "All ranks in one view, and back to one log", ("log",), footer=4),
+    Key("compare", "d", "d", "compare", "compare two", "Two runs side by side", ("runs",), footer=2),
+    Key("merged", "m", "m", "merged", "all ranks", "All ranks in one view, and back to one log", ("log",), footer=4),
     Key("jump", "semicolon", ";", "jump", "jump", "Jump: one key goes to a step or a pane", footer=7),
     Key("zoom", "z", "z", "zoom", "zoom", "Give the pane the whole screen, and back", footer=7),
     Key("messages", "M", "M", "messages", "messages", "All messages since the start", footer=7),
     Key("redraw", "ctrl+l", "ctrl+l", "redraw", "redraw", "Draw the whole screen again"),
     Key("suspend", "ctrl+z", "ctrl+z", "suspend", "suspend", "Suspend to the shell; fg comes back"),
     Key("back", "escape", "Esc", "back", "back", "Back: leave the search, the zoom, the pane"),
-    Key("palette", "colon,ctrl+p", ":", "palette", "palette", "Every action by name", footer=8),
+    Key("palette", "colon,ctrl+p", ":", "palette", "actions", "Every action by name", footer=8),
     Key("help", "question_mark", "?", "help", "help", "The keys of the pane you are in", footer=8),
     Key("quit", "q", "q", "quit", "quit", "Quit; asks if something is running", footer=8),
 )  # fmt: skip
@@ -168,8 +170,11 @@ class Keymap:
 
     def hint(self, *names: str) -> str:
         """The keys of these actions as people read them, without actions that have no key or do not act."""
-        table = {key.id: key.display for key in self.shown() if key.keys}
-        return " ".join(table[name] for name in names if name in table)
+        return " ".join(self._hints[name] for name in names if name in self._hints)
+
+    @cached_property
+    def _hints(self) -> dict[str, str]:
+        return {key.id: key.display for key in self.shown() if key.keys}
 
     def pane_hint(self, pane: str, words: str) -> str:
         """The key of a pane with `words` after it, for the end of a heading; "" if the pane has no key."""

@@ -39,14 +39,38 @@ def obstacle(state: ScreenState, key: str, *, alive: bool) -> str | None:
     return None
 
 
-def label_of(state: ScreenState, key: str, label: str) -> str:
-    """The label of a key in the footer: with marks or on a section, `c` and `r` take all of those steps."""
+def label_of(state: ScreenState, key: str, label: str, pane: str) -> str:
+    """The label of a key in the footer of a pane; "" if there is nothing for it there.
+
+    With marks or on a section, `c` and `r` take all of those steps.
+    """
+    if key == "other_next":
+        return other_label(state, pane)
+    if key == "state":
+        return {"log": "filter level", "runs": "filter outcome"}.get(pane, label)
     if key in ("complete", "run"):
         if state.marks:
             return f"{label} {len(state.marks)} marked"
         if state.section is not None:
             return f"{label} section"
     return label
+
+
+def other_label(state: ScreenState, pane: str) -> str:
+    """What `[` and `]` change to in this pane; "" if there is no other."""
+    run, detail, snapshot = state.run, state.detail, state.snapshot
+    if pane == "log":
+        return "other log" if run is not None and len(run.logs) > 1 else ""
+    if pane == "document":
+        return "other document" if snapshot.document is not None and len(snapshot.document.names) > 1 else ""
+    if pane == "telemetry":
+        recorded = state.timeline is None and run is not None and run.telemetry_bytes > 0
+        return ("live hardware" if state.recorded_of else "the run's recording") if recorded else ""
+    if pane == "fleet":
+        return "other run" if snapshot.fleets > 1 else ""
+    if state.node is not None:
+        return "other node"
+    return "other run" if detail is not None and detail.runs > 1 else ""
 
 
 def open_of_section(state: ScreenState) -> int:

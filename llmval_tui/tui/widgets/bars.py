@@ -220,12 +220,13 @@ class KeyBar(Bar):
         room = width - 1
         shown = sorted(
             (
-                replace(key, label=label_of(self.state, key.id, key.label))
+                self._worded(key)
                 for key in self.themed_app.keymap.keys_for(self.pane)
                 if key.footer < 9 and self._can(key)
             ),
             key=lambda key: key.footer,
         )
+        shown = [key for key in shown if key.label]
         # Palette, help and quit are always shown, the others if they fit.
         last = [key for key in shown if key.id in ("palette", "help", "quit")]
         room -= sum(self._length(key) for key in last)
@@ -236,6 +237,13 @@ class KeyBar(Bar):
         for key in last:
             parts += self._part(key)
         return [self.clickable_row(parts)]
+
+    def _worded(self, key: Key) -> Key:
+        """The key with the word for what it does in this pane now."""
+        label = label_of(self.state, key.id, key.label, self.pane)
+        if key.id == "other_next":
+            return replace(key, label=label, display=self.themed_app.keymap.hint("other_previous", "other_next"))
+        return replace(key, label=label)
 
     @staticmethod
     def _length(key: Key) -> int:

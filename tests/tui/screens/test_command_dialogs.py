@@ -237,6 +237,25 @@ async def test_the_footer_shows_only_what_is_possible_now(workspace: Workspace, 
         await until(pilot, lambda: "c complete section" in text_of(app.main.key_bar))
 
 
+async def test_the_footer_names_what_the_brackets_change(workspace: Workspace, dashboard: Make) -> None:
+    """`] other` said nothing, and stood there too where there was no other."""
+    workspace.run("1.2", run_id="20260101T000000Z-1.2-old", state=State.FINISHED, verdict=verdict())
+    async with dashboard().run_test(size=(200, 40)) as pilot:
+        app = await ready(pilot)
+        footer = app.main.key_bar
+        await until(
+            pilot, lambda: app.main.state.detail is not None and app.main.state.detail.key == app.main.state.key
+        )
+        await pilot.press("j", "1")
+        await until(pilot, lambda: "chart range" in text_of(footer), "the footer of Run")
+        assert "[ ] other" not in text_of(footer)
+        workspace.run("1.2", state=State.FINISHED, verdict=verdict())
+        app.main.refresh_now()
+        await until(pilot, lambda: "[ ] other run" in text_of(footer), "a second run")
+        await pilot.press("6")
+        await until(pilot, lambda: "[ ] other document" in text_of(footer), "the footer of Document")
+
+
 async def test_an_unjudged_run_is_settled_once(workspace: Workspace, dashboard: Make, commands: Any) -> None:
     workspace.run("1.2", state=State.FINISHED, alive=False)
     async with dashboard().run_test(size=WIDE) as pilot:
