@@ -194,6 +194,9 @@ class Head:
             job.refused = str(refused.get("reason"))
         for line in self.transport.finish(job, self.pulses, forced=self._cancelled_s is not None):
             self._note(line)
+        for name, pulse in self.pulses.items():
+            if pulse.ended and pulse.outcome is None and pulse.reason:
+                job.lost[name] = f"its agent ended early: {pulse.reason}"
         if self._cancelled_s is None and job.refused is None and (again := ask_for_repeat(self.run, self.launch, job)):
             self._note(f"{', '.join(again)} are measured again: among them are outliers")
         if self.launch.collective and job.refused is None:

@@ -58,6 +58,7 @@ class Pulse:
     seen_s: float | None = None  # monotonic clock of the last growth; None: it never began
     ended: bool = False
     outcome: str | None = None
+    reason: str | None = None  # why it ended without an outcome
     manifest_sha256: str | None = None
 
     def look(self, now_s: float) -> None:
@@ -80,7 +81,7 @@ class Pulse:
             self.seen_s = now_s
             if line.get("ended"):
                 self.ended = True
-                self.outcome = line.get("outcome")
+                self.outcome, self.reason = line.get("outcome"), line.get("reason")
                 self.manifest_sha256 = line.get("manifest_sha256")
 
     def silent_s(self, now_s: float) -> float | None:

@@ -143,6 +143,15 @@ def test_a_node_that_reports_after_a_silence_is_not_lost(make_fleet_run):
     assert status["job"]["lost"] == {} and any("n2 is there again" in line for line in status["notes"])
 
 
+def test_why_an_agent_ended_without_an_outcome_is_said(make_fleet_run):
+    def end(story):
+        reason = "nodes/n2/run.json cannot be written (No space left on device)."
+        story.head.pulses["n2"].hear([{"ended": True, "outcome": None, "reason": reason}], story.now)
+
+    _, status = carry_out(make_fleet_run(), {5: end, 9: over})
+    assert status["job"]["lost"]["n2"].startswith("its agent ended early: nodes/n2/run.json cannot be written")
+
+
 def test_a_node_that_failed_before_a_cancel_is_recorded(make_fleet_run):
     run = make_fleet_run(how=How.COLLECTIVE)
 
