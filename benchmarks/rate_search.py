@@ -1,6 +1,8 @@
 """How often the interval of a search for the highest rate is right, in virtual time and on this machine.
 
 python -m benchmarks.rate_search [SEARCHES]       simulated hosts from quiet to noisy (default 500 searches each)
+python -m benchmarks.rate_search --servers [SEARCHES]   servers that are not like the search's model, served request by
+                                                  request (default 20 searches each; about half an hour of a core)
 python -m benchmarks.rate_search --real [SEEDS]   seeds 0 to SEEDS − 1 (default 10): llama-3.1-8b on each GPU, or
                                                   else the tiny model on this CPU; records in artifacts/rate_search.
                                                   A seed that has a record is not measured again
@@ -12,7 +14,7 @@ import os
 import random
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -23,7 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "runners"))
 
 from llmval_runners.load_test.load_flags import WIDEST  # noqa: E402
-from llmval_runners.load_test.rate_search import FAILS, HOLDS, NextTrial, Search, SearchConfig, Trial  # noqa: E402
+from llmval_runners.load_test.rate_search import Search  # noqa: E402
+from llmval_runners.load_test.rate_trial import FAILS, HOLDS, NextTrial, SearchConfig, Trial  # noqa: E402
+
+from benchmarks.virtual_servers import SERVERS, search_of, true_rate  # noqa: E402
 
 # Relative width over which trials turn from holding to failing; share of disturbed trials; trials that one disturbance
 # lasts on average. The search assumes that disturbances are independent, so the last two hosts break its model.
@@ -63,23 +68,37 @@ def _trial(planned: NextTrial, *, holds: bool) -> Trial:
 
 
 def coverage(searches: int) -> None:
-    """Print a line for each host: outcomes, how often the interval held the true rate, trials, width and error."""
+    """Print a line for each host (see `_show`)."""
     for width, disturbed, lasting in HOSTS:
         made = [simulated(seed, width, disturbed, lasting) for seed in range(searches)]
-        bounded = [(true, search, search.interval) for true, search in made if search.interval is not None]
-        right = [low <= true <= high for true, _, (low, high) in bounded]
-        said = [low <= true <= high for true, search, (low, high) in bounded if search.outcome == "found"]
-        errors = [search.max_qps / true - 1 for true, search in made if search.outcome == "found" and search.max_qps]
-        outcomes = sorted({search.outcome for _, search in made})
-        counted = ", ".join(f"{name} {sum(search.outcome == name for _, search in made)}" for name in outcomes)
-        print(
-            f"width {width:.3f}, disturbed {disturbed:.0%} for {lasting:g} trials: {counted}; interval right "
-            f"{fmean(right):.1%} of {len(right)}, where found {fmean(said) if said else math.nan:.1%} of {len(said)}; "
-            f"{fmean(len(search.trials) for _, search in made):.1f} trials; median width "
-            f"{median(high / low - 1 for _, _, (low, high) in bounded):.1%}; found rate "
-            + (f"{min(errors):+.1%} to {max(errors):+.1%} of the true one" if errors else "n/a"),
-            flush=True,
-        )
+        _show(f"width {width:.3f}, disturbed {disturbed:.0%} for {lasting:g} trials", made)
+
+
+def coverage_of_servers(searches: int) -> None:
+    """Print a line for each virtual server (see `_show`), in a process for each core."""
+    with ProcessPoolExecutor() as pool:
+        for server in SERVERS:
+            true = pool.submit(true_rate, server)
+            made = list(pool.map(search_of, [server] * searches, range(searches)))
+            _show(f"{server.name}, true rate {true.result():.4g}", [(true.result(), search) for search in made])
+
+
+def _show(name: str, made: list[tuple[float, Search]]) -> None:
+    """A line: outcomes, how often the interval held the true rate, trials, width and error of the rate found."""
+    bounded = [(true, search, search.interval) for true, search in made if search.interval is not None]
+    right = [low <= true <= high for true, _, (low, high) in bounded]
+    said = [low <= true <= high for true, search, (low, high) in bounded if search.outcome == "found"]
+    errors = [search.max_qps / true - 1 for true, search in made if search.outcome == "found" and search.max_qps]
+    outcomes = sorted({search.outcome for _, search in made})
+    counted = ", ".join(f"{name} {sum(search.outcome == name for _, search in made)}" for name in outcomes)
+    print(
+        f"{name}: {counted}; interval right "
+        f"{fmean(right):.1%} of {len(right)}, where found {fmean(said) if said else math.nan:.1%} of {len(said)}; "
+        f"{fmean(len(search.trials) for _, search in made):.1f} trials; median width "
+        f"{median(high / low - 1 for _, _, (low, high) in bounded):.1%}; found rate "
+        + (f"{min(errors):+.1%} to {max(errors):+.1%} of the true one" if errors else "n/a"),
+        flush=True,
+    )
 
 
 LOAD = {  # one search lasts about two minutes
@@ -146,5 +165,7 @@ if __name__ == "__main__":
         kept = Path("artifacts/rate_search")
         kept.mkdir(parents=True, exist_ok=True)
         real(numbers[0] if numbers else 10, kept)
+    elif "--servers" in sys.argv:
+        coverage_of_servers(numbers[0] if numbers else 20)
     else:
         coverage(numbers[0] if numbers else 500)

@@ -30,7 +30,10 @@ _BASE = {
     "goodput_qps": Definition("requests/s", "higher", f"requests that met every SLO / {_WINDOW}"),
     "slo_attainment_percent": Definition("%", "higher", "share of the sent requests that completed and met every SLO"),
     "max_qps": Definition(
-        "requests/s", "higher", "the highest rate that meets the SLO: lower end of its interval, confirmed by a trial"
+        "requests/s",
+        "higher",
+        "the highest rate that meets the SLO, where half of the trials hold: lower end of its interval, confirmed by "
+        "a trial",
     ),
     "lowest_not_held_qps": Definition(
         "requests/s", "", "the lowest rate whose trial missed the SLO: the upper bound of the highest rate"

@@ -88,7 +88,7 @@ def _consistent(result: LoadResult, search: Mapping[str, Any]) -> Gate:
     wrong = []
     trials = search["trials"]
     for trial in trials:
-        verdict = _verdict(trial, search["min_goodput"])
+        verdict = _verdict(trial, search["min_goodput"], _slope_limit(search))
         if verdict != trial["verdict"]:
             wrong.append(f"trial {trial['number']} says {trial['verdict']}, its figures say {verdict}")
     if "interval_qps" in search:
@@ -135,18 +135,23 @@ def _same(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(abs(a / b - 1) <= 1e-6 for a, b in zip(one, other, strict=True))
 
 
-def _verdict(trial: Mapping[str, Any], min_goodput: float) -> str:
+def _slope_limit(search: Mapping[str, Any]) -> float:
+    """A record may state a stricter limit, and an earlier release states none."""
+    return min(MAX_TTFT_SLOPE, float(search.get("max_ttft_slope", MAX_TTFT_SLOPE)))
+
+
+def _verdict(trial: Mapping[str, Any], min_goodput: float, slope_limit: float) -> str:
     """Of several replicas each one must hold."""
-    found = {_verdict_alone(part, min_goodput) for part in trial.get("replicas") or [trial]}
+    found = {_verdict_alone(part, min_goodput, slope_limit) for part in trial.get("replicas") or [trial]}
     return next(verdict for verdict in ("invalid", "fails", "holds") if verdict in found)
 
 
-def _verdict_alone(trial: Mapping[str, Any], min_goodput: float) -> str:
+def _verdict_alone(trial: Mapping[str, Any], min_goodput: float, slope_limit: float) -> str:
     offered, achieved, late = trial["offered_qps"], trial["achieved_qps"], trial["schedule_delay"]["p99_ms"]
     if not offered or achieved is None or achieved < MIN_ACHIEVED * offered or late is None or late > MAX_DELAY_P99_MS:
         return "invalid"
     slope = trial["ttft_slope"]
-    held = trial["goodput_share"] >= min_goodput and slope is not None and slope <= MAX_TTFT_SLOPE
+    held = trial["goodput_share"] >= min_goodput and slope is not None and slope <= slope_limit
     return "holds" if held else "fails"
 
 

@@ -29,10 +29,12 @@ from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
 from llmval_runners.load_test.options import LoadTestOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
-from llmval_runners.load_test.rate_search import Search, SearchConfig, allowed_misses, judge_trial, report_trial
+from llmval_runners.load_test.rate_search import Search
+from llmval_runners.load_test.rate_trial import SearchConfig, allowed_misses, judge_trial
 from llmval_runners.load_test.recovery import recovery_command
 from llmval_runners.load_test.replica_windows import Plan, ReplicaWindows
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
+from llmval_runners.load_test.search_report import report_trial, search_record
 from llmval_runners.load_test.utilisation import utilisation
 from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.measure.ceilings import ceilings
@@ -319,8 +321,8 @@ class LoadTest:
         while (planned := search.next()) is not None:
             window = self._measure_all(engine, Plan(planned.qps, planned.seed, f"trial {planned.number}"))
             trial = judge_trial(
-                [self._own(None), *self.replicas.taken()], self.load.slo, options.min_goodput, number=planned.number,
-                purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps, host=self._host,
+                [self._own(None), *self.replicas.taken()], self.load.slo, options.min_goodput, planned,
+                self._host,
             )  # fmt: skip
             search.record(trial)
             report_trial(self.events, search, trial)
@@ -396,7 +398,7 @@ class LoadTest:
         )  # fmt: skip
 
     def _search_record(self) -> dict[str, Any] | None:
-        return self.search.as_json() if self.search is not None else None
+        return search_record(self.search) if self.search is not None else None
 
     def _current_identity(self) -> dict[str, Any]:
         identity = self._identity or identity_of(self.config, None)

@@ -16,8 +16,10 @@ import uvloop
 from llmval_runners.load_test.generator import Arrival, Load, arrival_times, schedule
 from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
-from llmval_runners.load_test.rate_search import Search, SearchConfig, allowed_misses, judge_trial, report_trial
+from llmval_runners.load_test.rate_search import Search
+from llmval_runners.load_test.rate_trial import SearchConfig, allowed_misses, judge_trial
 from llmval_runners.load_test.result import Measured, load_test_result, mark_invalid
+from llmval_runners.load_test.search_report import report_trial, search_record
 from llmval_runners.openai_client.connection import Connections, Target, raise_file_limit, tls_context
 from llmval_runners.openai_client.options import CHAT, TEXT, OpenAiOptions
 from llmval_runners.openai_client.probe import Probe, Served
@@ -158,10 +160,7 @@ class OpenAiLoadTest:
             window = self._new_window(connections, load, f"trial {planned.number}")
             await window.warm_up()
             await window.measure(self.options.slo, allowed_misses(options.min_goodput, len(load.arrivals)))
-            trial = judge_trial(
-                [window.measured()], self.options.slo, options.min_goodput, number=planned.number,
-                purpose=planned.purpose, seed=planned.seed, target_qps=planned.qps,
-            )  # fmt: skip
+            trial = judge_trial([window.measured()], self.options.slo, options.min_goodput, planned)
             search.record(trial)
             report_trial(self.events, search, trial)
             await probe.settle(self._bodies)
@@ -221,7 +220,7 @@ class OpenAiLoadTest:
         window = self.window
         load = window.load if window else self._load
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
-        search = self.search.as_json() if self.search is not None else None
+        search = search_record(self.search) if self.search is not None else None
         result = load_test_result([measured], self._identity(), self._workload(load), {}, self.options.slo, search)
         if window is not None and window.own_failures:
             mark_invalid(result, f"{window.own_failures:,} requests failed in the client itself: {window.own_failure}")

@@ -96,6 +96,24 @@ def test_the_interval_may_reach_down_to_the_rate_found_and_no_further(load_run, 
     assert outcomes(load_run(value, LIST))[0] == {"trials": Outcome.INVALID}
 
 
+@pytest.mark.parametrize(
+    ("limit", "slope", "bad"),
+    [
+        (None, 0.08, {}),  # a record of an earlier release
+        (0.05, 0.04, {}),
+        (0.05, 0.08, {"trials": Outcome.INVALID}),
+        (0.5, 0.2, {"trials": Outcome.INVALID}),  # no record makes the rule looser
+    ],
+)
+def test_a_trial_held_by_the_growth_that_its_search_allowed(load_run, searched, limit, slope, bad):
+    value = searched()
+    search = value["llmval"]["search"]
+    if limit is not None:
+        search["max_ttft_slope"] = limit
+    next(one for one in search["trials"] if one["verdict"] == "holds")["ttft_slope"] = slope
+    assert outcomes(load_run(value, LIST))[0] == bad
+
+
 def test_a_found_rate_passes_with_its_figures(load_run, searched):
     bad, metrics, summary = outcomes(load_run(searched(), LIST))
     assert bad == {}

@@ -16,7 +16,8 @@ from llmval_runners.load_test import journal, recovery
 from llmval_runners.load_test.generator import Arrival
 from llmval_runners.load_test.journal import Journal, journal_path, read_dead_journal
 from llmval_runners.load_test.options import parse
-from llmval_runners.load_test.rate_search import Search, SearchConfig, judge_trial
+from llmval_runners.load_test.rate_search import Search
+from llmval_runners.load_test.rate_trial import SearchConfig, judge_trial
 from llmval_runners.load_test.recovery import recovery_command
 from llmval_runners.load_test.result import Measured
 from llmval_runners.load_test.session import LoadTest
@@ -175,12 +176,7 @@ def test_the_trials_of_a_search_and_a_profile_outlive_rank_0(
     arrivals = [Arrival(r.index, r.intended_s, 1, 2) for r in requests]
     planned = test.search.next()
     assert planned is not None
-    test.search.record(
-        judge_trial(
-            [Measured(requests, arrivals, 1.0)], test.load.slo, 0.99, number=planned.number, purpose=planned.purpose,
-            seed=planned.seed, target_qps=planned.qps,
-        )
-    )  # fmt: skip
+    test.search.record(judge_trial([Measured(requests, arrivals, 1.0)], test.load.slo, 0.99, planned))
     load = test.load.load(8, 0)
     window = test._window(make_engine(), load, "trial 2")
     window._generator.sent.append(sent(0))

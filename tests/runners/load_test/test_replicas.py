@@ -18,7 +18,7 @@ from llmval_runners.load_test.last_screen import last_screen
 from llmval_runners.load_test.metrics import Slo, percentile
 from llmval_runners.load_test.options import parse
 from llmval_runners.load_test.pooled import together
-from llmval_runners.load_test.rate_search import FAILS, HOLDS, INVALID, judge_trial
+from llmval_runners.load_test.rate_trial import FAILS, HOLDS, INVALID, NextTrial, judge_trial
 from llmval_runners.load_test.result import Measured, load_test_result
 from llmval_runners.process.errors import Refused
 
@@ -216,24 +216,20 @@ def test_the_last_screen_has_a_line_for_each_node_in_80_columns() -> None:
 
 def test_a_trial_holds_if_each_replica_holds() -> None:
     def trial(*windows: Measured):
-        return judge_trial(
-            list(windows), Slo(ttft_ms=150), 0.9, number=1, purpose="bracket", seed=0, target_qps=QPS
-        )  # fmt: skip
+        return judge_trial(list(windows), Slo(ttft_ms=150), 0.9, NextTrial(1, QPS, "bracket", 0))
 
     good = trial(window(0), window(1), window(2))
-    assert good.verdict == HOLDS == _verdict(good.as_json(), 0.9) and good.offered_qps == pytest.approx(QPS)
+    assert good.verdict == HOLDS == _verdict(good.as_json(), 0.9, 0.05) and good.offered_qps == pytest.approx(QPS)
     bad = trial(window(0), window(1), window(2, 0.2))
-    assert bad.verdict == FAILS == _verdict(bad.as_json(), 0.9)
+    assert bad.verdict == FAILS == _verdict(bad.as_json(), 0.9, 0.05)
     assert bad.reason.startswith("replica 2 on n2: ") and bad.goodput_share == 0.0
     late = window(1)
     for request in late.sent:
         assert isinstance(request, Request)
         request.dispatch_s *= 1.06  # less than 500 ms late, and under 95 % of the rate
     invalid = trial(window(0), late, window(2))
-    assert invalid.verdict == INVALID == _verdict(invalid.as_json(), 0.9), "the rates of all hide it"
-    alone = judge_trial(
-        [replace(window(0), replica={})], Slo(ttft_ms=150), 0.9, number=1, purpose="bracket", seed=0, target_qps=2.0
-    )
+    assert invalid.verdict == INVALID == _verdict(invalid.as_json(), 0.9, 0.05), "the rates of all hide it"
+    alone = judge_trial([replace(window(0), replica={})], Slo(ttft_ms=150), 0.9, NextTrial(1, 2.0, "bracket", 0))
     assert "replicas" not in alone.as_json()
 
 
