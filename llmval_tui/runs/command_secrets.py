@@ -20,7 +20,8 @@ MASK = "******"  # that of foundation/redaction.py, which takes a supervisor 60 
 
 def masked(command: Command) -> Command:
     """The command as records show it."""
-    from llmval_tui.foundation.redaction import masked_argv, redact_text, secret_name
+    from llmval_tui.foundation.redaction import masked_argv, redact_text
+    from llmval_tui.foundation.secret_names import secret_name
 
     script = command.script
     return replace(

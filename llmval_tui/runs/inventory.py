@@ -203,7 +203,8 @@ def _git(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) ->
 
 def recorded_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables for the record; the values of possible secrets are left out."""
-    from llmval_tui.foundation.redaction import redact_text, secret_name  # compiles its patterns: not before it is used
+    from llmval_tui.foundation.redaction import redact_text  # compiles its patterns: not before it is used
+    from llmval_tui.foundation.secret_names import secret_name
 
     return {
         name: NOT_RECORDED if secret_name(name) else redact_text(value)

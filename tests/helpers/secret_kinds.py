@@ -171,5 +171,8 @@ HARMLESS = (
     "name: max_tokens, value: 512; name: HF_TOKEN, valueFrom: secret; the token is missing; password is required",
     "zip -P; 7z x a.7z; https -a; ldapsearch -x; redis-cli -h host; mongosh --port 1; curl -b cookies.txt",
     "certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkekNDQVIyZ0F3SUJBZ0lCQURBSw==",
+    "PASSED tests/test_auth.py::test_login_with_token_5476; compile_key='9c0d2e0bb72aa7f5cc7446dd44d1ced985aa5e69'",
+    "valueFrom: secretKeyRef: name: hf-secret key: token; password_hash_rounds=12; srun -u me -p gpu; mc ls",
+    "https://host:8080/a/b@2 docker://host:5000/x@sha256:0123 http://host:80/?mail=a@b; local-storage; pa-risc",
     "pin_memory=True; pinned; spin: 3; option key: value; secret_len=3; salt bridge; AuthType=auth/munge",
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from llmval_runners.process import redaction
 from llmval_runners.process.redaction import masked_argv, redact, redact_text, secrets_of
+from llmval_runners.process.secret_forms import ASSIGNED
 
 from llmval_tui.foundation import redaction as dashboards_own
 from tests.helpers.secret_kinds import HARMLESS, KINDS
@@ -16,6 +17,7 @@ AROUND: dict[str, Callable[[str], str]] = {
     "alone": str,
     "in a log": lambda line: f"2026-11-29 03:00:00 INFO [main.py:7] {line}\nnext line\n",
     "in JSON": lambda line: json.dumps({"a": 1, "message": line}),
+    "on a line of its own in JSON": lambda line: json.dumps({"output": f"first\n{line}\nlast"}),
     "in JSON in JSON": lambda line: json.dumps({"log": json.dumps({"message": line})}),
     "after a word of argv": lambda line: f"argv: ['sh', '-c', \"{line}\"]" if '"' not in line else line,
     "in YAML": lambda line: "run:\n  - " + line.replace("\n", "\n    "),
@@ -24,8 +26,10 @@ AROUND: dict[str, Callable[[str], str]] = {
 OWN_LINE = ("pgpass", "YAML password of words")
 
 
-def test_both_copies_are_one_file() -> None:
-    assert Path(redaction.__file__).read_bytes() == Path(dashboards_own.__file__).read_bytes()
+@pytest.mark.parametrize("name", ["redaction.py", "secret_names.py", "secret_forms.py"])
+def test_both_copies_are_one_file(name: str) -> None:
+    ours, theirs = (Path(str(module.__file__)).with_name(name) for module in (redaction, dashboards_own))
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_there_are_enough_kinds() -> None:
@@ -80,7 +84,7 @@ def test_the_words_that_are_looked_for_first_hide_no_match(monkeypatch: pytest.M
         samples.append(bytes(data))
     fast = [redact(data) for data in samples]
     monkeypatch.setattr(redaction, "_has_one_of", lambda words, lower: True)
-    monkeypatch.setattr(redaction, "_assigned_in", lambda lower: redaction._ASSIGNED.search)
+    monkeypatch.setattr(redaction, "_assigned_in", lambda lower: ASSIGNED.search)
     assert fast == [redact(data) for data in samples]
     assert sum(count for _, count in fast) > 400
 

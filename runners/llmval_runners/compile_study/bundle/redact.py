@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmval_runners.process.files import replace_bytes
-from llmval_runners.process.redaction import redact, secret_name, secrets_of
+from llmval_runners.process.redaction import redact, secrets_of
+from llmval_runners.process.secret_names import secret_name
 
 # The variables that go into the bundle: only those that decide how torch compiles and communicates.
 _ALLOWED = re.compile(

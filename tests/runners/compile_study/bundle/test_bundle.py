@@ -11,7 +11,7 @@ from llmval_runners.compile_study.bundle import bundle, redact
 from llmval_runners.compile_study.bundle.layout import Layout
 from llmval_runners.process.files import read_json, write_json
 from llmval_runners.process.redaction import redact as redact_bytes
-from llmval_runners.process.redaction import secret_name
+from llmval_runners.process.secret_names import secret_name
 
 SECRET = 'hfx"very secret/+value'
 
