@@ -1,15 +1,17 @@
 """The table of keys: help, palette, and that every key does what the table says."""
 
+from collections.abc import Callable
+
 import pytest
 from textual import events
 
-from llmval_tui.tui.keys import KEYS, PANES, SCROLL_KEYS, Key
+from llmval_tui.tui.keys import KEYS, PANES, SCROLL_KEYS
 from llmval_tui.tui.screens.dialog import Choices, Dialog
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.screens.palette import EntryList, Palette
 from llmval_tui.tui.settings import Keys
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, drained_press, ready, text_of, toasts_of, until
 
 
 async def test_help_shows_the_keys_of_the_pane(dashboard: Make) -> None:
@@ -90,38 +92,36 @@ def name_and_arguments(action: str) -> tuple[str, str]:
     return name, rest.rstrip(")")
 
 
-EVERY_KEY = [
-    (key, name) for table in (KEYS, SCROLL_KEYS) for key in table for name in key.keys.split(",") if not key.replay
-]
-
-
-@pytest.mark.parametrize(("key", "name"), EVERY_KEY, ids=[f"{key.id}-{name}" for key, name in EVERY_KEY])
-async def test_every_key_does_what_the_table_says(
-    dashboard: Make, monkeypatch: pytest.MonkeyPatch, key: Key, name: str
-) -> None:
-    called: list[str] = []
-    action, arguments = name_and_arguments(key.action)
-    owner = ScrollPane if key in SCROLL_KEYS else MainScreen
+async def test_every_key_does_what_the_table_says(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[str, str]] = []
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        # Panes have moves of their own (the log): each class that defines the action is watched. Most of them are only
-        # imported after the first paint.
-        owners = [cls for cls in (owner, *all_subclasses(owner)) if f"action_{action}" in vars(cls)] or [owner]
-        for cls in owners:
-            monkeypatch.setattr(
-                cls, f"action_{action}", lambda _self, *given: called.append(", ".join(map(str, given)))
-            )
-        for pane in key.panes or ("list", *PANES):
+        for table, owner in ((KEYS, MainScreen), (SCROLL_KEYS, ScrollPane)):
+            # Panes have moves of their own (the log): each class that defines the action is watched. Most of them are
+            # only imported after the first paint.
+            classes = (owner, *all_subclasses(owner))
+            for action in {name_and_arguments(key.action)[0] for key in table if not key.replay}:
+                watched = [cls for cls in classes if f"action_{action}" in vars(cls)] or [owner]
+                for cls in watched:
+                    monkeypatch.setattr(cls, f"action_{action}", note_in(called, action))
+        for pane in ("list", *PANES):
             if pane == "list":
                 app.main.focus_list()
             else:
                 app.main.show_pane(pane)
-            await pilot.pause()
-            called.clear()
-            await pilot.press(name)
-            await until(pilot, lambda: called, f"{name} in {pane}")
-            await pilot.pause()
-            assert called == [arguments], f"{name} in {pane}"
+            for key in (*KEYS, *SCROLL_KEYS):
+                if key.replay or (key.panes and pane not in key.panes):
+                    continue
+                for name in key.keys.split(","):
+                    called.clear()
+                    await drained_press(pilot, name)
+                    await until(pilot, lambda: called, f"{name} in {pane}")
+                    await pilot.pause(0)
+                    assert called == [name_and_arguments(key.action)], f"{name} in {pane}"
+
+
+def note_in(called: list[tuple[str, str]], action: str) -> Callable[..., None]:
+    return lambda _self, *given: called.append((action, ", ".join(map(str, given))))
 
 
 def all_subclasses(cls: type[object]) -> list[type[object]]:
