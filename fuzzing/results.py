@@ -32,6 +32,11 @@ CASES: tuple[tuple[str, str, str | None], ...] = (
     ("dcgmi diag -j", "dcgm4.json", None),
     ("dcgmi diag", "dcgm3.txt", None),
     ("sb run --output-dir a", "superbench_run.jsonl", "results-summary.jsonl"),
+    (
+        "sb result diagnosis --output-dir a --output-file-format jsonl --output-all",
+        "superbench_diagnosis.jsonl",
+        "diagnosis_summary.jsonl",
+    ),
     ("mlperf", "mlperf_log_summary.txt", "mlperf_log_summary.txt"),
 )
 ROOT = Path(__file__).parents[1]

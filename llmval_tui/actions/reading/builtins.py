@@ -21,6 +21,7 @@ RUNNER_NAMES = (
     "precision_power_sweep.py",
     "power_efficiency_analyzer.py",
     "long_context_validation.py",
+    "collective_bandwidth.py",
     "capture_fp8_flexattention_traces.sh",
 )
 # Documents that llmval reads by their markers or its own tables, or writes.

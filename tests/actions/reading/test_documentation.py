@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+from llmval_tui.actions.command.runner_catalog import RUNNERS
 from llmval_tui.actions.criteria.expect import parse_expect
+from llmval_tui.actions.reading.builtins import RUNNER_NAMES
 from llmval_tui.actions.reading.read import RULES
 from llmval_tui.actions.review.settings import parse_settings
 from llmval_tui.foundation.paths import bundled
@@ -38,3 +40,7 @@ def test_the_example_of_the_settings_is_accepted(tmp_path: Path) -> None:
     settings = parse_settings(example, tmp_path / "list.llmval.toml", tmp_path)
     assert settings.folder == "bench" and settings.values == {"pod": "validator-7x2k"} and len(settings.bounds) == 1
     parse_expect(settings.bounds[0].expect[0])
+
+
+def test_the_lists_of_our_runners_agree() -> None:
+    assert set(RUNNER_NAMES) == set(RUNNERS)
