@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from llmval_runners.measure.nvml_meter import MeterFault, NvmlMeter, open_meter
-from llmval_runners.power.machine import uuids_of
+from llmval_runners.measure.uuids import uuids_of
 
 SHORTEST_S = 2.0  # a step of the counter is then 5 % of the window
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from llmval_runners.measure.nvml_meter import NoMeter, NvmlMeter, PowerMeter
+from llmval_runners.measure.uuids import uuids_of
 from llmval_runners.process.errors import Refused
 
 
@@ -30,12 +31,6 @@ def devices_of(device: str, indices: list[str] | None) -> list[torch.device]:
     if missing := [index for index in chosen if index >= count]:
         raise Refused(f"there is no GPU {missing[0]}: torch sees {count}, so pass --devices from 0 to {count - 1}.")
     return [torch.device("cuda", index) for index in chosen]
-
-
-def uuids_of(devices: list[torch.device]) -> list[str]:
-    """UUIDs of the CUDA devices as NVML writes them; [] for a CPU."""
-    found = [str(torch.cuda.get_device_properties(device).uuid) for device in devices if device.type == "cuda"]
-    return [uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}" for uuid in found]
 
 
 def identity_of(devices: list[torch.device], meter: PowerMeter | NoMeter) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from llmval_runners.measure.nvml_meter import NoMeter, PowerMeter, open_meter
+from llmval_runners.measure.uuids import uuids_of
 from llmval_runners.power.energy import EnergyRecorder, Stopped
 from llmval_runners.power.grid import Cell, shuffled
 from llmval_runners.power.last_screen import ALL_REFUSED, last_screen, verdict_of
-from llmval_runners.power.machine import devices_of, identity_of, uuids_of
+from llmval_runners.power.machine import devices_of, identity_of
 from llmval_runners.power.options import SweepOptions
 from llmval_runners.power.run_cell import SweepContext, failed_record, release_memory, run_cell
 from llmval_runners.power.store import Store

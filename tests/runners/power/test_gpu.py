@@ -5,9 +5,9 @@ import time
 import pytest
 import torch
 from llmval_runners.measure.nvml_meter import NvmlMeter, open_meter
+from llmval_runners.measure.uuids import uuids_of
 from llmval_runners.power.energy import EnergyRecorder
 from llmval_runners.power.grid import Cell, StackShape
-from llmval_runners.power.machine import uuids_of
 from llmval_runners.power.workload import build, work_of
 from llmval_runners.process.errors import Refused
 
