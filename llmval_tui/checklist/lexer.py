@@ -35,6 +35,9 @@ STAND_IN = re.compile(
     r"|(?<![\w.-])(?P<own>(?:YOUR|MY)[_-][A-Z0-9_-]+|your[_-][a-z0-9]+(?:[_-][a-z0-9]+)*)(?![\w.-])"
     r"|(?<![\w./~-])(?P<path>/path/to(?:/[\w.-]+)*)"
     r"|(?<![\w.-])(?P<address>HOST:PORT)(?!\w)"
+    # MODEL_NAME, NODE_IP; but `-e MODEL_NAME` hands on a variable
+    r"|(?<![\w.${-])(?<!-e )(?<!-x )(?<!--env )(?<!export )"
+    r"(?P<named>(?:MODEL|NODE|POD|HOST|IMAGE|CLUSTER|JOB|SERVER|DEVICE)_(?:NAME|ID|PATH|IP|DIR))(?![\w.=-])"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[[^\]]*\])?\+?=")

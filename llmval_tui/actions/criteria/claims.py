@@ -12,6 +12,7 @@ from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.units import WORD_NUMBERS, unit_named
 from llmval_tui.actions.criteria.wording.beside import PREREQUISITE
 from llmval_tui.actions.criteria.wording.beside_claims import claims_beside
+from llmval_tui.actions.criteria.wording.comments import commented
 from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, states_a_value, turned
 from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, unreadable
 from llmval_tui.actions.criteria.wording.how_long import how_long
@@ -20,6 +21,8 @@ from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, 
 from llmval_tui.actions.criteria.wording.text_claims import text_claim, version_claim
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
     from llmval_tui.checklist.model import Step
 
@@ -151,11 +154,12 @@ def claims_of(
     texts = [block.text for block in step.blocks if block.kind in ("paragraph", "bullet")] or [step.text]
     found: list[Criterion] = []
     for text in texts:
-        words = marked(text, commands)
-        for sentence in words.sentences:
-            found += _of_sentence(words, _joined(sentence))
-        found += claims_beside(words, found, commands)
-        found += [] if any(one.source == "duration" for one in found) else how_long(words, commands)
+        found += _of_text(text, commands)
+    for command, text in commented(step):
+        if script is None:
+            found += _of_text(text, commands)
+        elif _of_text(text, (replace(script, text=command),)):  # its output is that of the whole script
+            found.append(unreadable(text.replace("`", "")))
     found += printed_claims(step, commands)
     found += [
         _answer_alone(at) for at, command in enumerate(commands) if _is_curl_without_fail(command.text, found, at)
@@ -167,6 +171,16 @@ def claims_of(
             if (match := _FAILS.search(words.text))
         ]
     return tuple(dict.fromkeys(found))
+
+
+def _of_text(text: str, commands: "Sequence[WrittenCommand | WrittenScript]") -> list[Criterion]:
+    words = marked(text, commands)
+    found: list[Criterion] = []
+    for sentence in words.sentences:
+        found += _of_sentence(words, _joined(sentence))
+    found += claims_beside(words, found, commands)
+    found += [] if any(one.source == "duration" for one in found) else how_long(words, commands)
+    return found
 
 
 def _is_curl_without_fail(text: str, found: list[Criterion], position: int) -> bool:

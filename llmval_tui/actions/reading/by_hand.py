@@ -170,6 +170,8 @@ avec ce cette dans du elle est et jamais lancer le les leur ne nous ou par pas p
 vérifier vous el al antes cuando del después ejecutar es esta este hay las lo los nunca para pero por según sin
 verificar che da di dopo e eseguire gli il mai nel non prima quando sono executar com depois em esse não nas nos
 pelo são sempre uma aan bij een het ingen inte när och om på som til uitvoeren voor wordt jeśli oraz przed uruchom
+danach vorher nachher zuerst anschließend dann notfalls fehlerfall wartung leeren neustart neustarten zurücksetzen
+erst vorm en cas caso erreur errore puis ensuite ainsi si se luego primero segundo dopo poi depois daarna eerst indien
 się aldrig ikke med ved eller kör nikdy pokud
 """
 _FOREIGN_WORDS = frozenset(_FOREIGN.split())

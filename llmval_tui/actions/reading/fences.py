@@ -17,6 +17,8 @@ _EXPECTED = re.compile(
     re.I,
 )
 _COMMENT = re.compile(r"\s*#")
+# A script that decides by itself: its comments speak of its branches.
+_CONTROL = re.compile(r"^\s*(?:if|for|while|until|case)\b|\|\||&&", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Fence:
     script: WrittenScript | None = None
     refusal: str | None = None
     unclear: str | None = None  # why a person must say what it is
+    comments: tuple[str, ...] = ()  # what its comments say
     is_data: bool = False  # a configuration, a listing, printed output
 
 
@@ -88,6 +91,7 @@ def _understood(body: list[tuple[str, int]], code: Code, language: str) -> Fence
     folder = None
     needs_shell = False
     refusal = None
+    comments = tuple(comment for text, _ in body if (comment := comment_of(text)))
     pending, start = "", 0
     for text, line in body:
         if not pending and (not text.strip() or _COMMENT.match(text)):
@@ -107,12 +111,20 @@ def _understood(body: list[tuple[str, int]], code: Code, language: str) -> Fence
             needs_shell, refusal = needs_shell or found.needs_shell, refusal or found.refusal
         commands += found.commands
     if refusal is None and commands:
-        return Fence(commands=tuple(commands))
+        return Fence(commands=tuple(commands), comments=comments)
     script = "\n".join(text for text, _ in body).strip("\n") + "\n"
     first = body[0][1] if body else code.line
     if needs_shell:
-        return Fence(script=WrittenScript(script, first, language or "bash", placeholders(script)))
+        written_script = WrittenScript(script, first, language or "bash", placeholders(script))
+        return Fence(script=written_script, comments=() if _CONTROL.search(script) else comments)
     return Fence(refusal=refusal) if refusal else Fence(is_data=True)
+
+
+def comment_of(line: str) -> str:
+    """The words of a line's comment; "" if it has none."""
+    if _COMMENT.match(line):
+        return "" if line.lstrip().startswith("#!") else line.lstrip().lstrip("#").strip()
+    return line[len(_without_comment(line)) :].lstrip(" \t#").strip()
 
 
 def _without_comment(text: str) -> str:

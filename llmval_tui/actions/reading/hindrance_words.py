@@ -122,7 +122,7 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
         ),
         # "WRONG: `a` RIGHT: `b`", "❌ `a`", "nobody has ever run `a`", "`a`: not on production", "`a` is not running"
         Pattern(
-            before=r"(?:\b(?:wrong|incorrect|bad|anti-?pattern|don['’]?ts?)\s*[:)]|[❌🚫⛔✗✘])\s*$"
+            before=r"(?:(?:^|[;,(.]\s*)(?:wrong|incorrect|bad|anti-?pattern|don['’]?ts?)\s*[:)]|[❌🚫⛔✗✘])\s*$"
             rf"|\b(?:no ?body|no one)\s+(?:\w+\s+){{0,3}}?{RUN}",
             after=r"^\W*not (?:on|as|for|with|in (?:prod|the|an?))\b"
             r"|^\W*(?:is|are|has|have)(?:\s+(?:been|already|all))*\s+(?:not|no longer|n['’]t)\s+"
@@ -189,6 +189,9 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|\bafter (?:the |an? |each |every )?(?:re-?boot|restart|upgrade|update|power.?cycle|fail-?over"
             r"|maintenance|firmware|driver|reset)\w*"
             rf"|{_HOURS}",
+            above=r"^\W*(?:\d+\.?\s*)?(?:destructive|dangerous|out of scope|known (?:issues|problems)|rejected"
+            r"|dropped|removed|de-?commission\w*|tear-?down|won['’]t (?:fix|do)|parked|deferred|backlog|future|ideas)\b"
+            rf"|\b{_HARDWARE} only\b|\bonly\s*:?\s*$",
         ),
         # The hardware or the system that it is for: "H100: `a`; B200: `b`", "Ubuntu: `a`, RHEL: `b`"
         Pattern(
@@ -219,6 +222,8 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
         Pattern(
             before=r"\bhow (?:to|you|we|one|they)\b|\b(?:teach|train|show|remind|explain|document|describe|discuss"
             rf"|decide|understand|learn|know)\b[^,.:\ue000]*\bto\s+{RUN}\s*$",
+            above=r"^\W*(?:\d+\.?\s*)?(?:appendix|cheat ?sheet|(?:useful|handy|helpful|common) commands"
+            r"|command reference|snippets|faq|glossary)\b",
         ),
     ),
     "past": (
@@ -238,7 +243,8 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|be done)\b"
             r"|^\W*(?:was|were|has been|had been|have been|is no longer|is deprecated|is obsolete|used to|did)\b"
             r"|\b(?:no longer (?:needed|used|necessary)|obsolete|deprecated|superseded)\b",
-            above=r"\b(?:history|historic(?:al)?|obsolete|deprecated|archived?|no longer|old (?:way|procedure))\b",
+            above=r"^\W*(?:already\s+)?(?:done|completed|finished|resolved)\W*$"
+            r"|\b(?:history|historic(?:al)?|obsolete|deprecated|archived?|no longer|old (?:way|procedure))\b",
         ),
     ),
     "repetition": (
@@ -295,7 +301,8 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"|\b(?:done|run|executed|handled)\s+(?:automatically|elsewhere|by)\b",
             above=rf"^\W*(?:for\s+)?(?:the\s+|our\s+)?(?:[\w-]+\s+)?{_PEOPLE}(?:\s+only)?\s*(?::|$|\()"
             rf"|\b(?:done|run|handled|performed|owned|tasks?|work)\s+(?:by|of"
-            rf"|for)\s+(?:the\s+)?(?:[\w-]+\s+){{0,2}}{_PEOPLE}\b",
+            rf"|for)\s+(?:the\s+)?(?:[\w-]+\s+){{0,2}}{_PEOPLE}\b"
+            rf"|^\W*(?:[\w-]+\s+)?{_PEOPLE}(?:['’]s)?\s+(?:tasks?|actions?|work|steps?|checks?|items?|part|duties)\W*$",
         ),
         # "@ops please run `a`", "TODO(anna): `a`"
         Pattern(
@@ -356,7 +363,7 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
             r"(?:nodes|hosts|servers|machines|workers)\b",
             above=r"\bon\s+(?:each|every|all|both|another|the other)\s+(?:of the\s+)?(?:[\w-]+\s+)?(?:nodes?"
             r"|hosts?|servers?|machines?"
-            r"|workers?)\b",
+            rf"|workers?)\b|^\W*(?:on\s+)?(?:node\s+|host\s+)?{_HOST}\s*:?\W*$",
         ),
         # "`a` (staging)", "on a canary first", "as user slurm", "in the `vllm` pod", "Terminal 1: `a`", "client: `b`"
         Pattern(

@@ -7,7 +7,7 @@ from llmval_tui.actions.reading.fences import Fence, read_fence
 from llmval_tui.actions.reading.hindrances import Hindrance, above_of, hindrances_of, restriction_of
 from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
 from llmval_tui.actions.reading.roles import Role, role_of
-from llmval_tui.actions.reading.sentences import Code, Prose, Sentence, prose_of
+from llmval_tui.actions.reading.sentences import MARK, Code, Prose, Sentence, prose_of
 from llmval_tui.actions.reading.shell import Understood, in_folder, understand, without_prompt
 from llmval_tui.actions.reading.spans import Nature
 from llmval_tui.checklist.model import Checklist, Section, Step
@@ -106,6 +106,8 @@ def _add_fence(view: ItemView, sentence: Sentence, code: Code) -> None:
         return
     role = Role.UNCLEAR if fence.unclear is not None else Role.RUN
     found = list(hindrances_of(sentence, 0, code)) if sentence.lead else []
+    for comment in fence.comments:
+        found += hindrances_of(Sentence(f"{comment.rstrip('.:')}: {MARK}", [code], "fence"), 0, code)
     understood = Understood(fence.commands, fence.refusal)
     view.candidates.append(Candidate(code, sentence, role, found, understood, fence.script, fence.unclear))
 

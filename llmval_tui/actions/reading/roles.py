@@ -141,6 +141,15 @@ _IMPERATIVE = re.compile(
 )
 
 
+# What stands before a command and says nothing of it: "✅", "[P1]", "(5 min)", "1.2.3"; but not a sign that warns.
+_DECORATION = re.compile(
+    r"(?:\s|[^\w\s\ue000⚠☠❌🚫⛔🛑✗✘❗‼()\[\]`\"“”/|=<>≥≤→-]|\[[A-Z]{0,3}\d{1,3}\]|\d+(?:\.\d+)*[.)]?"
+    r"|\[(?:must|required|critical|blocker|high|medium|low|auto)\]"
+    r"|\(\s*~?\d+\s*(?:s|sec|min|m|h|hours?|minutes?)\s*\))+",
+    _I,
+)
+
+
 def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) -> Role:
     """The role of a code; `earlier` is that of the code before it in the same sentence."""
     nature = code.nature
@@ -159,7 +168,8 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
         return _unless_possessed(after)
     if _VALUE_LABEL.search(clause):
         return Role.UNCLEAR
-    if not clause.strip(' ,;.()"“”') and inside is None and not index:
+    is_first = inside is None and not index
+    if (is_first and not clause.strip(' ,;.()"“”')) or (is_first and _DECORATION.fullmatch(before)):
         return _alone(code, after)
     if inside is not None and not inside.strip():
         if _CHANGES.search(code.text) and not _IMPERATIVE.match(before):

@@ -25,6 +25,7 @@ _ASSIGNED = re.compile(
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
 _SHELL_ONLY = re.compile(r"[*?\[{(<>!]|\$\{\w+[:#%/]|\bsource\b|^\s*[.] |^(?:export|cd|set|ulimit|umask|trap)\s")
 _ANY_TIME = datetime(2026, 1, 1)
+_LEFT_OUT = re.compile(r"(?:^|\s)(?:\.{3}|\[?…\]?)(?=\s|$)|\w…(?=\s|$)")
 BLOCK_HINT = "put it into a fenced block, which bash runs as a script"
 
 
@@ -81,6 +82,8 @@ def _one(text: str, line: int, folder: str | None) -> WrittenCommand | str:
     program = next((word for word in words if not _ASSIGNMENT.fullmatch(word)), "")
     if program in ("bash", "sh", "zsh", "dash", "/bin/bash", "/bin/sh") and re.search(r"\s-[a-z]*c\s", text):
         return f"“{_short(text)}” runs code that no file holds (-c): {BLOCK_HINT}."
+    if _LEFT_OUT.search(text):
+        return f"“{_short(text)}” leaves words out (“…”): write the whole command."
     try:
         parse_command(
             text,

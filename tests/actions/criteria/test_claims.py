@@ -6,7 +6,8 @@ import pytest
 
 from llmval_tui.actions.criteria.claims import claims_of
 from llmval_tui.actions.criteria.model import Criterion
-from llmval_tui.actions.reading.model import WrittenCommand
+from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
+from llmval_tui.checklist.entries import Block
 from llmval_tui.checklist.model import Step
 from tests.helpers.phrasings import PHRASINGS
 
@@ -41,3 +42,22 @@ def said(criterion: Criterion) -> str:
 @pytest.mark.parametrize(("text", "expected"), PHRASINGS, ids=[text[:60] for text, _ in PHRASINGS])
 def test_phrasing(text, expected):
     assert [said(one) for one in claims_of(step_of(text), commands_of(text), None)] == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("nvidia-smi -L   # must show 8 GPUs", ["count == 8 GPUs"]),
+        ("nvidia-smi -L   # list the GPUs", []),
+        ("nproc  # 192", ["all == 192"]),
+        ("nvidia-smi -L | wc -l   # 8", ["unreadable"]),
+        ("systemctl is-active x   # → active", ["contains active"]),
+        ("python bench.py   # p99 < 200 ms", ["< 200 ms"]),
+    ],
+)
+def test_the_comment_of_a_fenced_line_demands_what_it_says(line, expected):
+    blocks = (Block("paragraph", "Run", 1), Block("fence", line, 2, language="bash"))
+    command = line.partition("#")[0].strip()
+    commands = () if "|" in command else (WrittenCommand(command, 1),)
+    script = None if commands else WrittenScript(line, 1, "bash", ())
+    assert [said(one) for one in claims_of(step_of("Run", *blocks), commands, script)] == expected

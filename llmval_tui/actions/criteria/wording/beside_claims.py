@@ -13,7 +13,7 @@ from llmval_tui.actions.criteria.wording.text_claims import is_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmval_tui.actions.reading.model import WrittenCommand
+    from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
 
 _I = re.IGNORECASE
 # Commands that make a fact true ("Persistence mode on (`nvidia-smi -pm 1`)"), and labels that ask for it.
@@ -34,7 +34,9 @@ _ORDERS = re.compile(
 )
 
 
-def claims_beside(words: Marked, known: list[Criterion], commands: "Sequence[WrittenCommand]") -> list[Criterion]:
+def claims_beside(
+    words: Marked, known: list[Criterion], commands: "Sequence[WrittenCommand | WrittenScript]"
+) -> list[Criterion]:
     """A criterion for each announced outcome that gave none; unreadable if it is more than a word or a number."""
     found = []
     for match in printed_words(words.text):

@@ -10,7 +10,7 @@ from llmval_tui.actions.criteria.wording.prose import COMMAND, Marked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmval_tui.actions.reading.model import WrittenCommand
+    from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
 
 _TIME = rf"(?P<number>{NUMBER_TEXT})[\s-]?(?P<unit>(?:s|sec|second|min|minute|h|hr|hour|day)s?)\b"
 _FOR = r"(?<!wait )(?<!waits )(?<!asks )(?<!ask )\bfor\s+(?:at least\s+|a full\s+|another\s+|the full\s+)?"
@@ -26,7 +26,7 @@ _IN_COMMAND = re.compile(r"\d+(?:\.\d+)?")
 _SCALES_S = (1.0, 60.0, 3600.0, 86400.0, 1e-3)
 
 
-def how_long(words: Marked, commands: "Sequence[WrittenCommand]") -> list[Criterion]:
+def how_long(words: Marked, commands: "Sequence[WrittenCommand | WrittenScript]") -> list[Criterion]:
     """The least duration of each command that the words give one; none if the command itself has it as a number."""
     found = []
     for match in (match for pattern in _LASTS for match in pattern.finditer(words.text)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmval_tui.actions.criteria.units import unit_named
 
 if TYPE_CHECKING:
-    from llmval_tui.actions.reading.model import WrittenCommand
+    from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
 
 # Private characters: one for each command of the item, one for each other code span or quotation.
 _COMMANDS, _LITERALS, _END = 0xE000, 0xE100, 0xF000
@@ -69,7 +69,7 @@ class Marked:
         return ord(mark) - _COMMANDS if mark else None
 
 
-def marked(text: str, commands: "Sequence[WrittenCommand]") -> Marked:
+def marked(text: str, commands: "Sequence[WrittenCommand | WrittenScript]") -> Marked:
     """Split a paragraph into sentences and clauses."""
     known = [" ".join(command.text.replace("\\\n", " ").split()) for command in commands]
     literals: list[str] = []
