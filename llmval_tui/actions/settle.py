@@ -35,12 +35,17 @@ def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
             written stays, and settling again continues from there.
     """
     verdict = run.verdict()
+    if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
+        return verdict  # nothing to do, so this also works in a read-only workspace
+    if (original := run.copied_from()) is not None:
+        raise Refused(
+            f"it is a copy of {original}, so it is not judged and ticks nothing here: move {run.folder} out of the "
+            "workspace; `llmval report FOLDER` shows it there."
+        )
     if verdict is None:
         client.ensure_supervised(run)  # a run without a supervisor gets one before it is judged
         if run.state() not in (State.FINISHED, State.LOST) or _waits_for_repeat(run):
             return None
-    if verdict is not None and not _answered(run, verdict) and not _unrecorded(run, verdict, store):
-        return verdict  # nothing to do, so this also works in a read-only workspace
     with _settling(run, wait=wait) as ours:
         if not ours:
             return None

@@ -97,8 +97,9 @@ def ensure_supervised(run: Run) -> None:
 
     A killed torchrun agent leaves its ranks on the GPUs. If its supervisor died too, the new supervisor ends them.
     A run on several nodes gets a new head: its nodes may go on, and must not be judged before they have ended.
+    A copy of a run's folder gets none: it would end the processes of the original.
     """
-    if run.supervised():
+    if run.supervised() or run.copied_from():
         return
     if run.intent.launcher is not None:
         if run.alive():

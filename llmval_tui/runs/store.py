@@ -62,6 +62,25 @@ class Run:
         folder = self.folder.absolute()
         return folder.parents[4 if is_node_folder(folder) else 2]
 
+    def copied_from(self) -> str | None:
+        """Where this folder was copied from, for people; None if it is the run's own, also in a moved workspace.
+
+        A copy is no run of this workspace: its processes, its judgement and its tick belong to the original.
+        """
+        if is_node_folder(self.folder):
+            return None
+        intent = self.intent
+        original = Path(intent.cwd) / RUNS_FOLDER / intent.run_id
+        try:
+            moved = not original.is_dir() or original.samefile(self.folder)
+        except OSError:
+            moved = True
+        if not moved or intent.run_id != self.id:
+            return str(original)
+        if intent.plan_id is not None and not plan_lock(self.workspace, intent.plan_id).parent.is_dir():
+            return f"{original} on {intent.host.get('name', 'another host')}"
+        return None
+
     @property
     def order(self) -> tuple[int, str]:
         """Sort key: older runs are smaller."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,44 @@ def outcome_of(run: Run, workspace: Any) -> Outcome:
 
 def test_a_run_whose_plan_died_before_it_started_is_lost(workspace) -> None:
     run = passing(workspace, plan_id="20260102T030400Z-abc")
+    (plans_folder(workspace.folder) / "20260102T030400Z-abc").mkdir(parents=True)
     (run.folder / "status.json").unlink()
     assert outcome_of(run, workspace) is not Outcome.PASS
+
+
+def test_a_copied_run_folder_ticks_nothing(workspace, tmp_path_factory) -> None:
+    run = passing(workspace, plan_id="20260102T030400Z-abc")
+    (plans_folder(workspace.folder) / "20260102T030400Z-abc").mkdir(parents=True)
+    settle(run, workspace.store)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "list.md").write_text(LIST)
+    shutil.copytree(run.folder, elsewhere / "artifacts" / "runs" / run.id)
+    (problem,) = settle_all(RunStore(elsewhere))
+    assert f"it is a copy of {run.folder}" in problem
+    shutil.move(workspace.folder, workspace.folder.with_name("gone"))  # or it came from another machine
+    (problem,) = settle_all(RunStore(elsewhere))
+    assert f"it is a copy of {run.folder} on " in problem
+    assert (elsewhere / "list.md").read_text() == LIST
+
+
+def test_a_copy_under_another_name_ticks_nothing(workspace) -> None:
+    run = passing(workspace)
+    settle(run, workspace.store)
+    workspace.write("list.md", LIST)  # somebody unticked it
+    shutil.copytree(run.folder, run.folder.with_name("backup"))
+    (problem,) = settle_all(workspace.store)
+    assert problem.startswith("backup: it is a copy of ")
+    assert text(workspace) == LIST
+
+
+def test_a_moved_workspace_settles_its_runs(workspace) -> None:
+    run = passing(workspace, plan_id="20260102T030400Z-abc")
+    (plans_folder(workspace.folder) / "20260102T030400Z-abc").mkdir(parents=True)
+    moved = workspace.folder.with_name("moved")
+    shutil.move(workspace.folder, moved)
+    assert settle_all(RunStore(moved)) == []
+    assert "- [x]" in (moved / "list.md").read_text()
+    assert RunStore(moved).ticks.ticked_by(run.id)
 
 
 def test_settling_again_changes_nothing_and_takes_no_lock(workspace) -> None:
