@@ -26,7 +26,7 @@ def find_command(
     its value, so a folder called `status` is not taken for the command.
 
     Raises:
-        Refused: the first word is neither a command nor a file, but looks like a misspelt command.
+        Refused: the first word is neither a command nor a file, but looks like a command.
     """
     skip = False
     for position, word in enumerate(arguments):
@@ -51,6 +51,8 @@ def _refuse_misspelling(word: str, commands: Collection[str]) -> None:
 
     if similar := get_close_matches(word.casefold(), commands, 1):
         raise Refused(f"there is no command and no file {word!r}: did you mean llmval {similar[0]}?")
+    if word.isalpha():
+        raise Refused(f"there is no command and no file {word!r}: llmval help lists the commands.")
 
 
 def main(arguments: list[str] | None = None) -> int:

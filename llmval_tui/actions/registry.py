@@ -182,7 +182,7 @@ def propose(context: Context) -> Proposal:
     try:
         _check_directives(context.step, action)
         waiting = decided_proposal(context)
-        if waiting is None:
+        if waiting is None and reading.kind is not Kind.MANUAL:
             require_programs(context)
         if waiting is None and reading.kind is Kind.REFUSE:
             raise Refused(reading.refusal or "llmval does not start this item.")

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +21,10 @@ from llmval_tui.console.options import (
 from llmval_tui.console.status import print_table
 from llmval_tui.console.stdio import terminal_of
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.plans.records import Plan, PlanStatus, StepResult, active_plan, cancel_plan, exit_code_of, plans
 from llmval_tui.runs import client
+from llmval_tui.runs.records import SEVERITY, Outcome
 from llmval_tui.runs.store import RunStore
 
 if TYPE_CHECKING:
@@ -92,7 +94,16 @@ def watch_plan(options: argparse.Namespace, plan: Plan, store: RunStore, checkli
         )
     elif any(result.run_id for result in status.results):
         print_table(checklist, store, ascii_only=bool(options.ascii))  # if nothing ran, the refusals are enough
+        print(_counts(status.results))
     return code
+
+
+def _counts(results: Sequence[StepResult]) -> str:
+    """`12 items: 2 fail, 1 refused, 9 pass.` The worst comes first."""
+    order = [*SEVERITY[:-1], "refused", "not run", "skipped", "by hand", Outcome.PASS]
+    found = Counter(result.outcome for result in results)
+    named = sorted(found, key=lambda word: order.index(word) if word in order else -1)
+    return f"\n{counted(len(results), 'item')}: {', '.join(f'{found[word]} {word}' for word in named)}."
 
 
 def _ring(config: "ConfigFile", results: Sequence[StepResult]) -> None:

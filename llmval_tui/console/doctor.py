@@ -112,7 +112,7 @@ def _software(python: str, why: str) -> list[Check]:
         return [Check("runner python", "missing", f"{python}: {error}", "name another Python with --runner-python")]
     checks = [Check("runner python", "ok", f"{versions.get('python', 'unknown')} at {python}{why}")]
     hints = {
-        "torch": "no runner works: install torch there, or name a Python that has it with --runner-python",
+        "torch": "no runner works: install torch into a Python on your PATH, or name one with --runner-python",
         "transformer-engine": "--fp8-mode transformer-engine is refused: on a GPU node, "
         "pip install 'transformer-engine[pytorch]'",
     }

@@ -13,7 +13,7 @@ from llmval_tui.export.pack import content_of, write_archive
 from llmval_tui.export.sources import run_named
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.paths import user_path
-from llmval_tui.foundation.text import clean_line
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.terminal.format import size
 
@@ -46,9 +46,10 @@ def export(options: argparse.Namespace) -> int:
         progress.clear()
     for sentence in written.not_as_judged:
         print(clean_line(sentence), file=sys.stderr)
-    masked = f" {written.masked} secrets in {_named(written.masked_files)} were overwritten." if written.masked else ""
+    secrets = f" Overwritten: {counted(written.masked, 'secret')} in {_named(written.masked_files)}."
+    masked = secrets if written.masked else ""
     binary = _named(written.unsearched)
-    unsearched = f" No secret was looked for in what is no text: {binary}." if binary else ""
+    unsearched = f" Binary files were not searched for secrets: {binary}." if binary else ""
     signed = "signed" if written.signed else "not signed"
     message = f"{target}: {count}, {size(written.bytes)}, {signed}, SHA-256 {written.sha256}.{masked}{unsearched}"
     print_result(

@@ -252,7 +252,8 @@ def print_questions(opened: Sequence[Opened], reviewer: Reviewer) -> None:
 def review_command(reviewer: Reviewer) -> str:
     """What to do about open questions, as a command that can be copied."""
     words = ["llmval", "review", str(reviewer.path), "--workspace", str(reviewer.workspace)]
-    return f"Answer them on a terminal: {shlex.join(words)}"
+    command = shlex.join(words)
+    return f"Answer on a terminal: {command}; without one, add --answer CODE=run"
 
 
 def as_json(opened: Opened, reviewer: Reviewer) -> dict[str, Any]:

@@ -108,6 +108,8 @@ def history(options: argparse.Namespace) -> int:
                 raise Refused("no run here was judged with a figure: start one with llmval run.")
             if options.json:
                 print_object("metrics", metrics=counts)
+            if not options.json:
+                print("runs  metric")
             for name, count in () if options.json else counts.items():
                 print(f"{count:>4}  {clean_line(name)}")
             return ExitCode.PASSED

@@ -37,6 +37,7 @@ GAP = 2  # terminal columns between the columns of the table
 MIN_TEXT = 24
 EVIDENCE_SHARE = 0.4  # of the room of text and evidence, if both together are too long
 MIN_EVIDENCE = 12  # an ellipsis, a part of a name, and eight digits of a hash
+_NOT_PASSED = (StepState.FAILED, StepState.INVALID, StepState.INCONCLUSIVE)
 ADJECTIVES = {Outcome.FAIL: "failed"}  # the other outcomes are adjectives already
 
 
@@ -50,6 +51,8 @@ def status(options: argparse.Namespace) -> int:
     hindrances = HindranceWatch(workspace).look(store.active())
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
+        for line in _reasons(path, store):
+            print(line)
         if options.nodes:
             for line in _node_lines(path, store, ascii_only=options.ascii):
                 print(line)
@@ -79,6 +82,16 @@ def status(options: argparse.Namespace) -> int:
         steps=[_as_json(item) for item in statuses],
     )
     return ExitCode.PASSED
+
+
+def _reasons(path: Path, store: RunStore) -> list[str]:
+    """Why the newest run of an open item did not pass, one line each, and where all of it is."""
+    found = [
+        clean_line(f"{item.step.number}  {item.verdict.outcome}: {item.verdict.summary}")
+        for item in step_statuses(load(path), store)
+        if item.state in _NOT_PASSED and item.verdict is not None and item.verdict.summary
+    ]
+    return ["", *found, "llmval watch STEP prints every gate of its newest run."] if found else []
 
 
 def _node_lines(path: Path, store: RunStore, *, ascii_only: bool) -> list[str]:

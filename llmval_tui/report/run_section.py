@@ -186,7 +186,7 @@ def _telemetry(recording: Recording) -> list[Block]:
         Heading(3, "Telemetry summary"),
         Paragraph(f"{counted(recording.samples, 'sample')} over {span}; {gaps}."),
         Table(
-            "Of the measured window, or of the whole run if there was none. “not available” is not zero.",
+            "Of the measured window, or of the whole run if there was none; “not available” is not zero",
             columns,
             rows,
             numbers=(2, 3, 4, 5),

@@ -66,6 +66,7 @@ def test_options_may_stand_between_words(typed: str, name: str, words: list[str]
         ("run --interval abc", "--interval abc is not a number of seconds from 0.1 to 60;"),
         ("watch --every nan", "--every nan is not a number of seconds from 0.1 to 60;"),
         ("sttaus", "no file 'sttaus': did you mean llmval status?"),
+        ("why 1.2", "no file 'why': llmval help lists the commands."),
         ("--workspace x rnu 1.2", "no file 'rnu': did you mean llmval run?"),
     ],
 )

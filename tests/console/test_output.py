@@ -23,6 +23,15 @@ def test_only_a_pass_is_shown_as_evidence(workspace) -> None:
     assert "artifacts/ok.json " not in row.split("`")[-1]
 
 
+def test_a_run_counts_its_items_and_status_says_why_one_did_not_pass(workspace) -> None:
+    (workspace.folder / "ok.py").write_text("raise SystemExit(3)")
+    assert workspace.llmval("run", "1.1", check=1).stdout.splitlines()[-1] == "1 item: 1 fail."
+    *_, reason, advice = workspace.llmval("status", check=0).stdout.splitlines()
+    assert reason.startswith("1.1  fail: exit: main: exit 3") and advice.startswith("llmval watch STEP")
+    workspace.llmval("tick", "1.1", "--note", "measured by hand", check=0)
+    assert "exit 3" not in workspace.llmval("status", check=0).stdout
+
+
 def test_a_tick_that_a_newer_run_contradicts_names_that_run(workspace) -> None:
     workspace.llmval("run", "1.1", check=0)
     (workspace.folder / "ok.py").write_text("raise SystemExit(3)")

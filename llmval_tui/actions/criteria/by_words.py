@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, place_of, remedy, shown_bound
 from llmval_tui.actions.criteria.model import Criterion
@@ -9,6 +10,7 @@ from llmval_tui.actions.criteria.results import Results
 from llmval_tui.actions.criteria.search import TooMany, Value, certain, names, tokens, values_in, values_in_document
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document, read_text
 from llmval_tui.actions.criteria.units import Unit, number_of, suffix_named, unit_named
+from llmval_tui.foundation.text import counted
 from llmval_tui.runs.records import Gate, Outcome
 
 _DOCUMENTS = (".json", ".jsonl", ".ndjson")
@@ -38,7 +40,7 @@ def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
     if wanted:
         matching = [value for value in found if names(wanted, value.name)]
         if not matching:
-            raise Unfound(f"no number in the output is named “{one.metric}”: {remedy(one)}")
+            raise Unfound(f"no number in the output is named “{one.metric}”: {remedy(replace(one, metric=None))}")
     else:
         unit = unit_named(one.unit) if one.unit else None
         if unit is None:
@@ -198,20 +200,20 @@ def absence_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
     bad: list[Measured] = []
     unclear: list[Measured] = []
     for text in texts:
-        counted: dict[str, list[Value]] = {}
+        by_place: dict[str, list[Value]] = {}
         for value in _numbers_near(text, one):
-            counted.setdefault(value.where, []).append(value)
+            by_place.setdefault(value.where, []).append(value)
         for index, line in enumerate(text.lines):
             where = text.where(index)
             item = Measured(line.strip(), None, where, line.strip())
-            if where in counted:
-                (bad if any(value.number for value in counted[where]) else []).append(item)
+            if where in by_place:
+                (bad if any(value.number for value in by_place[where]) else []).append(item)
             elif mention.search(line) and not _NONE.search(line):
                 (bad if exact or _LOUD.search(line) else unclear).append(item)
     if bad:
         shown = "; ".join(place_of(item) for item in bad[:3])
         more = f"; and {len(bad) - 3} more lines" if len(bad) > 3 else ""
-        return Gate(gate_name(one), Outcome.FAIL, f"in {len(bad)} lines", shown_bound(one), shown + more)
+        return Gate(gate_name(one), Outcome.FAIL, f"in {counted(len(bad), 'line')}", shown_bound(one), shown + more)
     if unclear:
         raise Unfound(
             f"{len(unclear)} lines mention “{word}” and may or may not report one ({place_of(unclear[0])}): "

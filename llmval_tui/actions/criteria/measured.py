@@ -19,6 +19,7 @@ _OPERATORS = {
     "!=": operator.ne,
 }
 _MOST_SHOWN = 3
+_IN_WORDS = {"not contains": "does not contain", "not matches": "does not match"}
 
 
 class Unfound(Exception):
@@ -152,12 +153,11 @@ def value_text(one: Criterion, item: Measured) -> str:
 
 
 def shown_bound(one: Criterion) -> str:
-    """The bound for people: `< 200 ms`, `contains OK`."""
+    """The bound for people: `< 200 ms`, `contains OK`, `does not contain Fail`."""
+    comparison = _IN_WORDS.get(one.comparison, one.comparison)
     bound = short(one.bound) if isinstance(one.bound, float) else one.bound
     which = "" if one.which in ("all", "one") else f"{one.which} "
-    return clean_line(which + " ".join(str(part) for part in (one.comparison, bound, one.unit) if part is not None))[
-        :200
-    ]
+    return clean_line(which + " ".join(str(part) for part in (comparison, bound, one.unit) if part is not None))[:200]
 
 
 def remedy(one: Criterion) -> str:

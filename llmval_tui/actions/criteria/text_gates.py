@@ -16,6 +16,7 @@ from llmval_tui.actions.criteria.measured import (
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.sources import READ_BYTES, Text
 from llmval_tui.actions.criteria.units import number_of
+from llmval_tui.foundation.text import counted
 from llmval_tui.runs.records import Gate, Outcome
 
 _MOST_SHOWN = 3
@@ -51,13 +52,13 @@ def text_gate(texts: Sequence[Text], one: Criterion) -> Gate:
     ]
     kind = one.comparison
     if kind in ("empty", "not empty"):
-        measured = f"{len(lines)} lines" if lines else "nothing"
+        measured = counted(len(lines), "line") if lines else "nothing"
         return _decided(texts, one, (kind == "empty") != bool(lines), measured, lines if kind == "empty" else ())
     if kind in ("contains", "matches"):
         return _contains(texts, one, lines)
     if kind in ("not contains", "not matches"):
         hits = _hits(lines, one)
-        measured = f"in {len(hits)} lines" if hits else "not in the output"
+        measured = f"in {counted(len(hits), 'line')}" if hits else "not in the output"
         return _decided(texts, one, not hits, measured, hits, read_enough=bool(hits))
     if not lines:
         raise Unfound(f"{', '.join(text.name for text in texts)} is empty")
@@ -88,7 +89,7 @@ def _decided(
     if not read_enough and not all(text.whole for text in texts):
         raise Unfound(too_long(texts))
     shown = "; ".join(f"{line.where}: {line.content[:160]}" for line in lines[:_MOST_SHOWN])
-    more = f"; and {len(lines) - _MOST_SHOWN} more lines" if len(lines) > _MOST_SHOWN else ""
+    more = f"; and {counted(len(lines) - _MOST_SHOWN, 'more line')}" if len(lines) > _MOST_SHOWN else ""
     reason = shown + more or ", ".join(text.name for text in texts)
     return Gate(gate_name(one), Outcome.PASS if holds else Outcome.FAIL, measured, shown_bound(one), reason)
 
@@ -140,7 +141,7 @@ def _each_line(texts: Sequence[Text], one: Criterion, lines: Sequence[_Line]) ->
 def _contains(texts: Sequence[Text], one: Criterion, lines: Sequence[_Line]) -> Gate:
     hits = _hits(lines, one)
     if hits:
-        return _decided(texts, one, True, f"in {len(hits)} lines", hits[:1])
+        return _decided(texts, one, True, f"in {counted(len(hits), 'line')}", hits[:1])
     bound = bound_text(one)
     if "\n" not in bound or one.stated_by is not StatedBy.WORDS:
         return _decided(texts, one, False, "not in the output", lines[-1:], read_enough=False)

@@ -40,8 +40,12 @@ def artifact_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
 
 
 def log_evidence(run: Run, *, empty_too: bool = False) -> list[Evidence]:
-    """The logs of the run that are not empty; with `empty_too` all of them, if silence is what the item demands."""
-    paths = [log.path.resolve() for log in run.logs()]
+    """The logs of the run that are not empty; with `empty_too` all of them, if silence is what the item demands.
+
+    The first one is named beside the tick, so output comes before errors, and an empty file last.
+    """
+    logs = sorted(run.logs(), key=lambda log: (log.path.stat().st_size == 0, log.stream != "stdout"))
+    paths = [log.path.resolve() for log in logs]
     return [evidence_of(path, run.workspace) for path in paths if empty_too or path.stat().st_size]
 
 

@@ -274,7 +274,7 @@ def _absent(samples: Sequence[GpuSample]) -> list[Note]:
         for name, value, why in _WHY
         if all(value(gpu) is None for gpu in samples)
     ]
-    notes.append(Note(SOURCE, "not_published", "processes: an exporter names none, so strangers are not seen."))
+    notes.append(Note(SOURCE, "not_published", "processes: an exporter names none, so foreign ones are not seen."))
     if any(gpu.xid for gpu in samples):
         notes.append(Note(SOURCE, "last_xid", "An XID is the last one that the exporter has seen, however long ago."))
     return notes

@@ -70,3 +70,9 @@ def test_an_output_that_is_a_format_promises_no_file(command) -> None:
 
 def test_a_program_that_reports_alone_is_a_command(workspace) -> None:
     assert [one.argv for one in propose(workspace.context("At least two cores: `nproc`")).commands] == [["nproc"]]
+
+
+def test_a_heading_that_needs_a_program_does_not_skip_what_a_person_does(workspace) -> None:
+    text = "# L\n\n## 1. S <!-- llmval: needs=no-such-program -->\n- [ ] Ask the site team.\n"
+    found = propose(workspace.context(text))
+    assert not found.is_skip and found.action == "manual" and "no-such-program" not in (found.refusal or "")
