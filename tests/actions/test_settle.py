@@ -17,6 +17,7 @@ from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, read_lines, try_lock, write_json
+from llmval_tui.runs import client
 from llmval_tui.runs.evidence import check_ledger
 from llmval_tui.runs.records import Artifact, Command, Outcome, State
 from llmval_tui.runs.store import Run, RunStore, plans_folder
@@ -96,6 +97,20 @@ def test_a_copy_under_another_name_ticks_nothing(workspace) -> None:
     (problem,) = settle_all(workspace.store)
     assert problem.startswith("backup: it is a copy of ")
     assert text(workspace) == LIST
+
+
+def test_a_copy_gets_no_supervisor_that_ends_the_processes_of_the_original(workspace, monkeypatch, tmp_path) -> None:
+    run = passing(workspace)
+    (run.folder / "status.json").unlink()
+    started: list[Path] = []
+    monkeypatch.setattr(client, "start", lambda one: started.append(one.folder))
+    monkeypatch.setattr(client.RunProcesses, "own", lambda _: ["a rank"])
+    copy = tmp_path / "copy" / "artifacts" / "runs" / run.id
+    shutil.copytree(run.folder, copy)
+    client.ensure_supervised(Run(copy))
+    assert started == []
+    client.ensure_supervised(run)
+    assert started == [run.folder]
 
 
 def test_a_moved_workspace_settles_its_runs(workspace) -> None:
