@@ -1,13 +1,14 @@
 """A cluster of two nodes on this machine: `sbatch`, `srun` and the others as small scripts on PATH."""
 
+import io
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from llmval_tui.cli import main
 from llmval_tui.runs import client
 from llmval_tui.runs.store import Run, RunStore
 
@@ -56,17 +57,23 @@ class Cluster:
         (self.folder / "item.sh").write_text(f"{script}\n")
 
     def llmval(self, *words: str, check: int) -> str:
-        argv = [sys.executable, "-m", "llmval_tui", *words, "--workspace", str(self.folder), "--checklist", "list.md"]
-        done = subprocess.run(argv, capture_output=True, text=True, env=self.environment, cwd="/", check=False)
-        assert done.returncode == check, done.stdout + done.stderr
-        return done.stdout if check == 2 and "--json" in words else done.stdout + done.stderr
+        """What a command prints. It runs in this process, because a start of Python costs as much as the command.
+
+        What it starts (plan, head, agents, supervisors) are processes as always, in the environment of the cluster.
+        """
+        out, errors = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(errors):
+            code = main([*words, "--workspace", str(self.folder), "--checklist", "list.md"])
+        said = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+        assert code == check, said + errors.getvalue()
+        return said if check == 2 and "--json" in words else said + errors.getvalue()
 
     def run(self) -> Run:
         return self.store.runs()[0]
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in PROGRAMS.items():
@@ -76,7 +83,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     folder.mkdir()
     path = f"{programs}:{os.environ['PATH']}"
     package = str(Path(__file__).parents[2])
-    made = Cluster(folder, {**os.environ, "PATH": path, "CLUSTER": str(tmp_path), "PYTHONPATH": package})
+    for name, value in (("PATH", path), ("CLUSTER", str(tmp_path)), ("PYTHONPATH", package)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+    made = Cluster(folder, dict(os.environ))
     yield made
     for run in made.store.active():
         client.request_cancel(run, "end of test")
