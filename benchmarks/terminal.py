@@ -23,6 +23,7 @@ import pyte
 from benchmarks.line import Direction, Line
 
 SWITCH_S = 0.0005
+REST_S = 0.003
 _STARTED_REQUEST = re.compile(rb"\x1b(?:\[5?)?\Z")
 
 
@@ -110,6 +111,7 @@ class Terminal:
     def _draw(self) -> None:
         while (chunk := self._chunks.get()) is not None:
             arrived, data = chunk
+            time.sleep(REST_S)  # the rest of the frame arrives, and its time is noted, before drawing takes the core
             with self._lock:
                 self._stream.feed(data)
                 self.drawn_at = arrived

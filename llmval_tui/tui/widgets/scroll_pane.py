@@ -163,9 +163,17 @@ class ScrollPane(RowWidget, can_focus=True):
             self.post_message(self.Opened(self, target))
         self._set_cursor(index)
 
-    def on_focus(self) -> None:
+    def on_focus(self, event: events.Focus) -> None:
+        self._focus_moved(event, events.DescendantFocus(self), focused=True)
+
+    def on_blur(self, event: events.Blur) -> None:
+        self._focus_moved(event, events.DescendantBlur(self), focused=False)
+
+    def _focus_moved(self, event: events.Event, told: events.Event, *, focused: bool) -> None:
+        """As Textual does, but its own handlers would draw the whole pane again, also one that was just hidden."""
+        event.prevent_default()
+        self.has_focus = focused
+        if self.parent is not None:
+            self.parent.post_message(told)
         if self.cursor is not None:
             self.repaint()  # the cursor's row looks different
-
-    def on_blur(self) -> None:
-        self.on_focus()

@@ -174,8 +174,7 @@ async def test_a_pane_its_tab_and_the_footer_change_in_one_frame(workspace: Work
         frames: list[tuple[str, str, str, bool]] = []
 
         def note() -> None:
-            widgets = (run, main.tabs, main.key_bar)
-            frames.append((*map(text_of, widgets), main.focused is run))
+            frames.append((text_of(run), text_of(main.tabs), text_of(main.key_bar), main.focused is run))
 
         app.post_display_hook = note  # type: ignore[method-assign]
         main.show_pane("run")
@@ -183,21 +182,3 @@ async def test_a_pane_its_tab_and_the_footer_change_in_one_frame(workspace: Work
         assert len(frames) == 1
         shown, tabs, keys, focused = frames[0]
         assert "disk-away" in shown and "▌1 Run▐" in tabs and "chart range" in keys and focused
-
-
-async def test_a_hidden_pane_is_not_drawn(dashboard: Make, monkeypatch: Any) -> None:
-    async with dashboard().run_test(size=WIDE) as pilot:
-        app = await ready(pilot)
-        await pilot.press("2")
-        run = app.main.panes["run"]
-        await until(pilot, lambda: not run.size.area, "the pane Log")
-        built: list[str] = []
-        before = RowWidget._build_rows
-        monkeypatch.setattr(RowWidget, "_build_rows", lambda widget: (built.append(widget.id or ""), before(widget))[1])
-        await pilot.press("1")
-        await pilot.press("2")
-        await until(pilot, lambda: not run.size.area, "the pane Log again")
-        built.clear()
-        run.repaint()
-        run.on_blur()
-        assert "run" not in built
