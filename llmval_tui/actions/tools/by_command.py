@@ -6,10 +6,12 @@ from pathlib import Path, PurePosixPath
 from llmval_tui.actions.tools import nccl_tests
 from llmval_tui.actions.tools.command_line import is_python, starts
 from llmval_tui.actions.tools.dcgm_diag import DcgmDiag
+from llmval_tui.actions.tools.gpu_burn import GpuBurn
 from llmval_tui.actions.tools.load.aiperf import Aiperf, GenaiPerf
 from llmval_tui.actions.tools.load.guidellm import Guidellm
 from llmval_tui.actions.tools.load.mlperf import SUMMARY, Loadgen
 from llmval_tui.actions.tools.load.sglang_bench import SglangServing
+from llmval_tui.actions.tools.load.trtllm_bench import BENCHMARKS, TrtllmBench
 from llmval_tui.actions.tools.load.vllm_bench import VllmLatency, VllmServe, VllmThroughput
 from llmval_tui.actions.tools.model import Tool
 from llmval_tui.actions.tools.nvbandwidth import Nvbandwidth
@@ -32,6 +34,9 @@ _TOOLS: dict[tuple[str, ...], type[Tool]] = {
     ("guidellm", "benchmark"): Guidellm,
     ("nvbandwidth",): Nvbandwidth,
     ("dcgmi", "diag"): DcgmDiag,
+    ("trtllm-bench",): TrtllmBench,
+    ("gpu_burn",): GpuBurn,
+    ("gpu-burn",): GpuBurn,
     ("sb", "run"): SuperBenchRun,
     ("sb", "result", "diagnosis"): SuperBenchDiagnosis,
     **{(name,): nccl_tests.NcclTests for name in nccl_tests.PROGRAMS},
@@ -48,6 +53,10 @@ def tool_of(argv: Sequence[str]) -> Tool | None:
             words = rest[rest.index("-m") + 1 :]
         for length in range(min(_LONGEST, len(words)), 0, -1):
             reader = _TOOLS.get(tuple(words[:length]))
+            if reader is TrtllmBench and not set(BENCHMARKS) & set(words):
+                continue
+            if reader is GpuBurn and {"-l", "-h"} & set(words):
+                continue
             if reader is not None:
                 return reader(tuple(words[length:]), elsewhere=elsewhere)
     return None

@@ -11,6 +11,7 @@ _GROUPS = {
     "aiperf profile": _LOAD,
     "genai-perf profile": _LOAD,
     "guidellm": _LOAD,
+    "trtllm-bench": _LOAD,
     "MLPerf LoadGen": _LOAD,
 }
 # Words of a latency → its metric. The longest that fits counts.
