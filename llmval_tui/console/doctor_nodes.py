@@ -113,17 +113,18 @@ def lines_of(answers: Mapping[str, Answer], *, ascii_only: bool = False, width: 
                 hints[key] = str(check.get("consequence") or "")
     for (name, what), nodes in missing.items():
         where = "all nodes" if len(nodes) == len(answers) and len(nodes) > 1 else fold(nodes)
-        lines.append(f"{bad} {clean_line(name)}: {clean_line(what)} on {where}")
+        lines.append(f"{bad} {clean_line(name)}: {clean_line(what).rstrip('.')} on {where}")
         lines += [f"    → {clean_line(hints[name, what])}"] if hints[name, what] else []
     same = len(heard) - len({node for one in found for node in one.nodes})
+    that_answered = " that answered" if len(heard) < len(answers) else ""
     if len(heard) > 1:
         shown = fleet_rows.difference_rows(Overview((), differences=tuple(found)), signs, width, len(found))
         lines += [
             "",
             *("".join(text for text, _ in row).rstrip() for row in shown),
-            f"{good} {same} of {len(heard)} nodes have the configuration of most"
+            f"{good} {same} of {len(heard)} nodes{that_answered} have the configuration of most"
             if found
-            else f"{good} all {len(heard)} nodes have the same configuration",
+            else f"{good} all {len(heard)} nodes{that_answered} have the same configuration",
         ]
     return [part for line in lines for part in _wrapped(line, width)]
 

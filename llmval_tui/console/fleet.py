@@ -129,7 +129,7 @@ def screen_of(overview: Overview, metric: str | None, signs: Glyphs, width: int,
         rows += [[(f" {line}", "muted")] for line in wrap(said, width - 2)]
     if silent := fleet_rows.silent_text(overview, width - 1):
         rows += [[(f" {silent}", "warn")]]
-    if shown := fleet_rows.worst_rows(overview, metric, signs, width):
+    if shown := fleet_rows.worst_rows(overview, metric, signs, width, whole=True):
         rows += [[], fleet_rows.heading_spans("Worst", "", width, signs), *shown]
     if shown := fleet_rows.difference_rows(overview, signs, width, 12):
         note = f"{len(overview.differences)} differ from the majority"
@@ -184,7 +184,7 @@ def node_lines(runs: Sequence[Run], signs: Glyphs, width: int) -> list[str]:
         lines += ["", title.rstrip()]
         lines += [f" {line}" for line in wrap(clean_line(overview.refused), width - 2)] if overview.refused else []
         shown = fleet_rows.worst_rows(
-            overview, metric, signs, width, "name", frozenset(NODE_SIGNS), len(overview.nodes)
+            overview, metric, signs, width, "name", frozenset(NODE_SIGNS), len(overview.nodes), whole=True
         )
         lines += ["".join(text for text, _ in row).rstrip() for row in shown]
     return lines

@@ -12,7 +12,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.definitions import define
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.fleet_grid import LARGEST_LABEL, Spans, own_figure, power_bars, remarkable, short_names, signed
-from llmval_tui.terminal.format import age, cut, fit, fit_middle, number, short_age
+from llmval_tui.terminal.format import age, cut, fit, fit_middle, number, short_age, wrap
 from llmval_tui.terminal.glyphs import NODE_SIGNS, Glyphs
 
 WORST = 6  # nodes that are listed with their reasons
@@ -93,9 +93,12 @@ def percent(share: float) -> str:
 
 def worst_rows(
     overview: Overview, metric: str | None, glyphs: Glyphs, width: int, order: str = "deviation",
-    states: frozenset[NodeState] | None = None, count: int = WORST,
+    states: frozenset[NodeState] | None = None, count: int = WORST, whole: bool = False,
 ) -> list[Spans]:  # fmt: skip
-    """The worst nodes with figure and reason. Nodes in order are listed only if the operator asks for their state."""
+    """The worst nodes with figure and reason. Nodes in order are listed only if the operator asks for their state.
+
+    `whole`: a reason that does not fit goes on in the next rows, and is not cut.
+    """
     shown = worst(overview, metric, order, states)
     if states is None and order == "deviation":
         shown = [
@@ -118,7 +121,9 @@ def worst_rows(
             (f"{figure:>8}  ", "warn" if warn else "text"),
         ]
         room = width - sum(cell_len(one) for one, _ in head) - 1
-        rows.append([*head, (cut(reason_of(node), room, glyphs.ellipsis), "text")])
+        first, *rest = wrap(reason_of(node), room) if whole else [cut(reason_of(node), room, glyphs.ellipsis)]
+        rows.append([*head, (first, "text")])
+        rows += [[(" " * (width - room - 1), "text"), (part, "text")] for part in rest]
     return rows
 
 

@@ -9,7 +9,8 @@ from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.cli import main
 from llmval_tui.console.doctor_nodes import Answer, lines_of
-from llmval_tui.console.fleet import node_lines
+from llmval_tui.console.fleet import node_lines, screen_of
+from llmval_tui.fleet.follower import FleetFollower
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import glyphs
 
@@ -85,6 +86,14 @@ def test_a_damaged_fleet_json_hides_no_other_run(tmp_path, monkeypatch):
     assert all(cell_len(line) <= 80 for line in lines)
 
 
+def test_a_reason_is_whole_on_80_columns(tmp_path):
+    run = make_fleet(tmp_path, 12, slow=[2], failed=(), silent=(), fewer=())
+    (reason,) = (node.reason for node in FleetFollower(run).look().nodes if node.reason)
+    for lines in (node_lines([run], glyphs(False), 80), screen_of(FleetFollower(run).look(), None, glyphs(False), 80)):
+        assert all(cell_len(line) <= 80 for line in lines)
+        assert reason in " ".join(" ".join(lines).split())
+
+
 def test_a_refused_run_is_no_result_of_its_item(tmp_path, capsys):
     """Of a report it takes neither the verdict nor the place of an earlier run."""
     refused = make_refused_fleet(tmp_path, 2, "n1 and n2 are one machine: name each machine once.")
@@ -120,6 +129,7 @@ def test_what_doctor_says_of_nodes_fits_80_columns():
     lines = lines_of(answers, width=80)
     assert all(cell_len(line) <= 80 for line in lines)
     said = " ".join(" ".join(lines).split())
+    assert "2 nodes that answered" in said
     assert answers["n3"].silent.strip() in said and check["consequence"].strip() in said, "nothing is cut"
 
 
@@ -154,7 +164,7 @@ def test_doctor_asks_every_node_and_compares_them(ssh, tmp_path, capsys):
     assert code == 2 and lines[0].startswith("✗ n5 does not resolve")
     assert lines[1] == "✗ n2: 7 of 8 GPUs answer"
     assert "✗ torch: not installed on n3" in out and "pip install torch" in out
-    assert "driver" in out and "n2 570.1" in out and "✓ 3 of 4 nodes have the configuration of most" in out
+    assert "driver" in out and "n2 570.1" in out and "✓ 3 of 4 nodes that answered have the configuration of most" in out
     assert run(capsys, "doctor", "--nodes", "n[1-4]", "--workspace", str(tmp_path))[0] == 0, "all answered"
     code, out, _ = run(capsys, "doctor", "--nodes", "n[1-5]", "--workspace", str(tmp_path), "--json")
     found = json.loads(out)
