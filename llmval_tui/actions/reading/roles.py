@@ -5,6 +5,7 @@ from enum import Enum
 
 from llmval_tui.actions.reading.sentences import MARK, Code, Sentence
 from llmval_tui.actions.reading.spans import Nature
+from llmval_tui.foundation.lazy_pattern import lazy_pattern
 
 
 class Role(Enum):
@@ -18,7 +19,7 @@ class Role(Enum):
 
 _I = re.IGNORECASE
 # "Run the following", "Use our own script", "Execute once:".
-_RUN_VERB = re.compile(
+_RUN_VERB = lazy_pattern(
     r"(?<!on-)\b(?:re-?)?(?:run|execute|launch|start|use|invoke|call|try|issue|enter|type|perform|do|repeat|kick off"
     r"|fire up|trigger|apply)"
     r"(?:\s+(?!of\b|how\b|why\b|when\b|whether\b|what\b|that\b|which\b|about\b|in\b|from\b|to\b|and\b|or\b"
@@ -26,38 +27,38 @@ _RUN_VERB = re.compile(
     r"\s*(?:[:(>→—–]|->|=>|-)*\s*$",
     _I,
 )
-_ADVERBS = re.compile(
+_ADVERBS = lazy_pattern(
     r"(?:\b(?:first|then|now|next|finally|simply|just|also|again|directly|locally|afterwards|please"
     r"|once)\b[\s,]*)+$",
     _I,
 )
-_GERUND = re.compile(
+_GERUND = lazy_pattern(
     r"\b(?:by\s+)?(?:running|executing|using|invoking|calling|issuing|starting|launching)(?:\s+the)?\s*:?\s*$", _I
 )
-_INSTRUMENT = re.compile(
+_INSTRUMENT = lazy_pattern(
     r"\b(?:with|via|using|by|through|by means of|by way of)(?:\s+(?:the|our|a|an|help of|script|command"
     r"|tool)\b)*\s*[:(]?\s*$",
     _I,
 )
-_CHECK_VERB = re.compile(
+_CHECK_VERB = lazy_pattern(
     r"\b(?:check|verify|confirm|ensure|validate|test|assert|make sure|wait (?:until|for|till)|poll|query"
     r"|see(?=\s+(?:that|whether|if)\b))"
     r"(?:\s+(?:that|whether|if|until|the|output of|exit code of|result of))*\s*:?\s*$",
     _I,
 )
-_OUTPUT_OF = re.compile(
+_OUTPUT_OF = lazy_pattern(
     r"\b(?:output|result|exit code|exit status|return code|status|lines?|count|number)s?\s+(?:of|from"
     r"|by)\s+(?:the\s+)?$",
     _I,
 )
-_KEEP_OUTPUT = re.compile(
+_KEEP_OUTPUT = lazy_pattern(
     r"\b(?:check|compare|record|save|keep|capture|look at|note|inspect|verify|confirm|store|log|collect"
     r"|validate)\b",
     _I,
 )
-_LABEL_END = re.compile(r"(?:[:：→]|->|=>|\s[—–-]{1,2}|\?)\s*$")
+_LABEL_END = lazy_pattern(r"(?:[:：→]|->|=>|\s[—–-]{1,2}|\?)\s*$")
 # A label whose content is not something to run.
-_VALUE_LABEL = re.compile(
+_VALUE_LABEL = lazy_pattern(
     r"\b(?:expected(?: output| result)?|outputs?|results?|values?|notes?|see(?: also)?|defaults?|was|formerly"
     r"|old|template|messages?"
     r"|errors?|paths?|files?|names?|branch|image|version|tags?|url|owner|contact|refs?|references?"
@@ -70,7 +71,7 @@ _VALUE_LABEL = re.compile(
     _I,
 )
 # Verbs before a word that is said, printed or compared, not run.
-_SAYS = re.compile(
+_SAYS = lazy_pattern(
     r"\b(?:says?|prints?|shows?|reports?(?: as)?|returns?|gives?|contains?|equals?|is|are|be|reads?|reported as"
     r"|as|to|than|in|of|like"
     r"|called|named|for|until|state|status|look for|ends? with|begins? with|starts? with|contains|has|have"
@@ -78,7 +79,7 @@ _SAYS = re.compile(
     r"|displays?|matches|match|no|without|the|a|an|its|every|each|any|ein|als|auf|von)\s*[\"“„']?\s*$",
     _I,
 )
-_OUTCOME = re.compile(
+_OUTCOME = lazy_pattern(
     r"^\W*(?:(?:must|should|has to|needs to|shall|will|may)\s+(?:not\s+|never\s+)?(?:be\s+"
     r"|still\s+)?)?(?:still\s+|now\s+|also\s+|again\s+)?"
     r"(?:pass(?:es)?|prints?|says?|shows?|reports?|returns?|gives?|succeeds?|works?|answers?|exits?|ends?"
@@ -99,13 +100,13 @@ _OUTCOME = re.compile(
     r"|up\b|active|running|enabled|disabled|ready|complete))\b",
     _I,
 )
-_ATTRIBUTE = re.compile(
+_ATTRIBUTE = lazy_pattern(
     r"^\W*(?:is|are|was|were|has been|needs|contains the|lives|belongs|comes from|has to be|should be|must be"
     r"|can be|may be)\b",
     _I,
 )
 # Imperatives whose object is a thing to work on, not a command to run.
-_MENTION_VERB = re.compile(
+_MENTION_VERB = lazy_pattern(
     r"^\W*(?:please\s+|then\s+|also\s+|finally\s+|first,?\s+|next,?\s+|\d+[.)]\s*)*"
     r"(?:review|read|create|delete|remove|make|upload|download|edit|add|explain|describe|document|write|rename"
     r"|move|copy|update|change"
@@ -126,13 +127,13 @@ _MENTION_VERB = re.compile(
 
 
 # Words of a command that changes something, and the verbs by which a sentence asks for that.
-_CHANGES = re.compile(
+_CHANGES = lazy_pattern(
     r"\s(?:install|add|apply|create|delete|remove|enable|disable|set|init|push|deploy|restart|stop|start|upgrade|update"
     r"|reset|drain|reload|patch|scale|rollout)\b|^(?:sudo\s+)?(?:chmod|chown|rm|mkdir|cp|mv|ln|dd|mkfs\S*|modprobe|rmmod"
     r"|reboot|useradd|usermod)\b",
     _I,
 )
-_IMPERATIVE = re.compile(
+_IMPERATIVE = lazy_pattern(
     r"^\W*(?:please\s+|then\s+|now\s+|next,?\s+|first,?\s+|also\s+|finally,?\s+)*"
     r"(?:run|execute|use|install|add|apply|create|delete|remove|enable|disable|set|initiali[sz]e|init|push|deploy"
     r"|restart|stop|start|upgrade|update|reset|drain|reload|patch|scale|roll|make|change|copy|move|link|load|unload"
@@ -203,7 +204,7 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
 
 
 # "Run `main` tests": the code names something that is run, and is no program.
-_RUN_NOUN = re.compile(
+_RUN_NOUN = lazy_pattern(
     r"^\s*(?:branch|tests?|suite|mode|jobs?|target|profile|workflow|pipeline|stage|tasks?|benchmarks?|container|image"
     r"|service|script|playbook|model|config\w*|role|and\s+[a-z]+\s+tests?|on\s+(?:every|each|all)\s+(?:commit|push|pr))\b",
     _I,
@@ -242,7 +243,7 @@ def _role_of_doubtful(
 
 
 # "`uname -r` >= 5.15", "`ping …` has 0 % loss", "`nvidia-smi nvlink -e` all counters zero": what it must show.
-_MUST_SHOW = re.compile(
+_MUST_SHOW = lazy_pattern(
     r"^\s*(?:(?:is|are|must be|should be)\s+)?(?:(?:[<>≤≥=!]=?|=>|≈|±)\s*\S"
     r"|(?:at (?:least|most)|(?:no )?(?:less|more|fewer|greater|higher|lower) than|free of|within)\s+\S)"
     r"|^\s*(?:has|have|shows|with)\s+(?:\d|zero|no|exactly|only|at)\b"

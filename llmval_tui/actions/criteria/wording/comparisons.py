@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from llmval_tui.actions.criteria.units import NUMBER_TEXT, UNIT_TEXT, WORD_NUMBERS, number_of, suffix_named, unit_named
+from llmval_tui.foundation.lazy_pattern import lazy_pattern
 
 # Each row: words, and the comparison that they state between the value and the bound. The first match counts.
 _BEFORE: tuple[tuple[str, str], ...] = (
@@ -66,7 +67,7 @@ _TURNED = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}  
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}  # the bound stands on the left
 _LETTER = r"[A-Za-zÀ-ɏ]"
 _VALUE = rf"(?P<number>{NUMBER_TEXT})(?:\s?(?P<unit>{UNIT_TEXT}(?:\s+per second)?))?"
-_FIRST = re.compile(
+_FIRST = lazy_pattern(
     "|".join(
         rf"(?P<b{index}>(?:(?<!{_LETTER})(?:{words})(?!{_LETTER})|(?:{words})(?<!\w)))"
         for index, (words, _) in enumerate(_BEFORE)
@@ -74,26 +75,26 @@ _FIRST = re.compile(
     re.IGNORECASE,
 )
 _FILLERS = r"\s*(?:(?:a|an|the|or|total of|about|roughly|approximately|around|version|about the|ca|von|de|auf)\s+)*"
-_THEN_VALUE = re.compile(rf"{_FILLERS}(?:[$€]?){_VALUE}", re.IGNORECASE)
-_LAST = re.compile("|".join(f"(?P<a{index}>{words})" for index, (words, _) in enumerate(_AFTER)), re.IGNORECASE)
-_VALUE_ALONE = re.compile(rf"(?<![\w.,])(?:{_VALUE})", re.IGNORECASE)
-_RANGE = re.compile(
+_THEN_VALUE = lazy_pattern(rf"{_FILLERS}(?:[$€]?){_VALUE}", re.IGNORECASE)
+_LAST = lazy_pattern("|".join(f"(?P<a{index}>{words})" for index, (words, _) in enumerate(_AFTER)), re.IGNORECASE)
+_VALUE_ALONE = lazy_pattern(rf"(?<![\w.,])(?:{_VALUE})", re.IGNORECASE)
+_RANGE = lazy_pattern(
     rf"\b(?:between|zwischen|entre|from|von"
     rf"|range(?: of)?)\s+(?P<low>{NUMBER_TEXT})\s*(?P<lowunit>{UNIT_TEXT})?\s*(?:…|to|bis|à|a|-|–)\s*"
     rf"(?P<number>{NUMBER_TEXT})(?:\s?(?P<unit>{UNIT_TEXT}))?",
     re.IGNORECASE,
 )
-_SHARE_OF = re.compile(
+_SHARE_OF = lazy_pattern(
     rf"(?:within|±|\+/-)\s*(?P<share>{NUMBER_TEXT})\s*(?:%|percent)\s+(?:of|around|from)\s+{_VALUE}", re.IGNORECASE
 )
-_PLUS_MINUS = re.compile(
+_PLUS_MINUS = lazy_pattern(
     rf"{_VALUE}\s*(?:±|\+/-|\+-)\s*(?P<share>{NUMBER_TEXT})\s?(?P<shareunit>%|percent|{UNIT_TEXT})?", re.IGNORECASE
 )
-_ANY_NUMBER = re.compile(rf"\d|\b(?:{'|'.join(WORD_NUMBERS)})\b", re.IGNORECASE)
-_UNIT = re.compile(rf"\s?(?P<unit>{UNIT_TEXT})")
+_ANY_NUMBER = lazy_pattern(rf"\d|\b(?:{'|'.join(WORD_NUMBERS)})\b", re.IGNORECASE)
+_UNIT = lazy_pattern(rf"\s?(?P<unit>{UNIT_TEXT})")
 # "≥ 90 % of peak", "± 3", and a value with which a clause begins: "380–400 Gb/s".
-_SIGNED = re.compile(rf"(?:[<>≤≥⩽⩾≈]=?|[!=]=|±|\+/-)\s*(?:{NUMBER_TEXT})", re.IGNORECASE)
-_BEGINS = re.compile(
+_SIGNED = lazy_pattern(rf"(?:[<>≤≥⩽⩾≈]=?|[!=]=|±|\+/-)\s*(?:{NUMBER_TEXT})", re.IGNORECASE)
+_BEGINS = lazy_pattern(
     rf"\W*(?:about\s+|around\s+|roughly\s+|approx\.?\s+|ca\.?\s+|up to\s+)?(?:{NUMBER_TEXT})"
     rf"(?:\s*(?:-|–|—|…|to)\s*(?:{NUMBER_TEXT}))?\s?(?P<unit>{UNIT_TEXT}(?:\s+per second)?)",
     re.IGNORECASE,
@@ -101,14 +102,14 @@ _BEGINS = re.compile(
 # Units of what a run is started with as often as of what it must show.
 _INPUTS = ("time", "bytes", "count", "ratio", "requests per second")
 # Words between a preposition and a number that say how long or on what something runs, not what must hold.
-_SPAN = re.compile(r"(?:over|under|above|within)$", re.IGNORECASE)
-_SPAN_UNITS = re.compile(
+_SPAN = lazy_pattern(r"(?:over|under|above|within)$", re.IGNORECASE)
+_SPAN_UNITS = lazy_pattern(
     r"(?:seconds?|secs?|s|minutes?|min|hours?|h|days?|runs?|iterations?|steps?|samples?|trials?|streams?"
     r"|clients?|users?"
     r"|processes|threads|ranks|tcp|ib|rdma|roce|ethernet|gbe|nodes?|gpus?)",
     re.IGNORECASE,
 )
-_STATES = re.compile(
+_STATES = lazy_pattern(
     r"\b(?:is|are|be|been|stays?|remains?|keeps?|holds?|was|were|well|just|back|goes|go|rises?|falls?|drops?"
     r"|drop|latency"
     r"|p\d\d[\d.]*|time|takes?|finish(?:es)?|completes?|done|in|than|temperature|power|usage|bandwidth|error"
@@ -117,7 +118,7 @@ _STATES = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 # Before the comparison: what the run needs, or how it is started; not what it must show.
-_PRECONDITION = re.compile(
+_PRECONDITION = lazy_pattern(
     r"\b(?:requires?|needs?|use|using|set|setting|choose|pick|allow|reserve|book|wait(?:ing)?|sleep|give it"
     r"|leave it"
     r"|takes? up to|on (?:a|an|any|every|each|one) (?:node|machine|host|box|server|system|instance) with"
@@ -197,7 +198,7 @@ def comparisons_in(clause: str) -> list[Comparison]:
             after = _LAST.match(clause, value.end("number"))
             unit = None if after else unit
         if after is None:  # "18 links or more"
-            noun = re.compile(r"\s*[A-Za-z][\w-]*").match(clause, value.end())
+            noun = lazy_pattern(r"\s*[A-Za-z][\w-]*").match(clause, value.end())
             after = _LAST.match(clause, noun.end()) if noun else None
         if after is None or number is None or _PRECONDITION.search(clause[: value.start()]):
             continue
@@ -263,7 +264,7 @@ def _scaled(number: float, unit: str | None) -> tuple[float, str | None]:
     return (number, unit) if not _STOP.fullmatch(unit) else (number, None)
 
 
-_STOP = re.compile(
+_STOP = lazy_pattern(
     r"or|and|of|on|in|at|per|for|from|with|to|the|a|an|after|before|during|when|if|by|over|under|than|each"
     r"|every|all|is|as"
     r"|are|while|but|once|total|available|free|left|used|better|more|less|expected|minimum|maximum|max|min|und"

@@ -5,6 +5,7 @@ import re
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.units import NUMBER_TEXT, number_of
 from llmval_tui.actions.criteria.wording.prose import LITERAL, Marked
+from llmval_tui.foundation.lazy_pattern import lazy_pattern
 
 _I = re.IGNORECASE
 _SAYS = (
@@ -16,10 +17,10 @@ _SAYS = (
 )
 _IS = r"(?:is|are|be|was|were|stays?|remains?|becomes?|=|ist|sind)"
 _NOT = r"(?:not|never|n't|no longer|cannot)"
-_EACH = re.compile(r"\b(?:on|for|in|of|from)\s+(?:every|each|all|both)\b|\bper\b|\beverywhere\b", _I)
+_EACH = lazy_pattern(r"\b(?:on|for|in|of|from)\s+(?:every|each|all|both)\b|\bper\b|\beverywhere\b", _I)
 # "All pods are `Running`": one line with the word is not enough.
-_OF_ALL = re.compile(r"\b(?:all|every|each|both|are)\b", _I)
-_EMPTY = re.compile(
+_OF_ALL = lazy_pattern(r"\b(?:all|every|each|both|are)\b", _I)
+_EMPTY = lazy_pattern(
     r"\b(?:prints?|shows?|reports?|returns?|outputs?|gives?|lists?|produces?|displays?|finds?|says?|yields?"
     r"|liefert|zeigt|logs?)\s+(?:back\s+)?"
     r"(?:nothing|none|no output|no lines?|nichts|an empty (?:list|string|line|result|output))\b(?!\s+(?:but"
@@ -29,14 +30,14 @@ _EMPTY = re.compile(
     r"|\bgibt nichts aus\b|空である|何も(?:表示|出力)されない|出力(?:が|は)(?:空|ない)|输出为空|没有输出",
     _I,
 )
-_NOT_EMPTY = re.compile(rf"\b{_NOT}\s+(?:be\s+)?empty\b|\bnon-empty\b|\bprints? (?:something|anything)\b", _I)
-_LAST_LINE = re.compile(r"\b(?:last|final) line\b", _I)
-_ENDS = re.compile(
+_NOT_EMPTY = lazy_pattern(rf"\b{_NOT}\s+(?:be\s+)?empty\b|\bnon-empty\b|\bprints? (?:something|anything)\b", _I)
+_LAST_LINE = lazy_pattern(r"\b(?:last|final) line\b", _I)
+_ENDS = lazy_pattern(
     rf"\b(?:ends?|ending|finish(?:es)?|terminates?|endet)\s+(?:with|in|on|mit)\s+\W*(?P<what>{LITERAL})", _I
 )
-_BEGINS = re.compile(rf"\b(?:begins?|starts?|beginnt|opens?)\s+(?:with|mit)\s+\W*(?P<what>{LITERAL})", _I)
+_BEGINS = lazy_pattern(rf"\b(?:begins?|starts?|beginnt|opens?)\s+(?:with|mit)\s+\W*(?P<what>{LITERAL})", _I)
 _FORBIDDEN = tuple(
-    re.compile(pattern, _I)
+    lazy_pattern(pattern, _I)
     for pattern in (
         rf"\bneither\b[^\ue100-\uefff;]{{0,20}}?(?P<what>{LITERAL})",
         rf"\b{_NOT}\b\s*(?:be\s+)?(?:\w+\s+){{0,2}}?{_SAYS}\s+(?:\w+\s+){{0,3}}?(?P<what>{LITERAL})",
@@ -54,7 +55,7 @@ _FORBIDDEN = tuple(
     )
 )
 _REQUIRED = tuple(
-    re.compile(pattern, _I)
+    lazy_pattern(pattern, _I)
     for pattern in (
         (
             rf"\b{_SAYS}\b(?:\s+(?:a|an|the|just|only|exactly|back|as|that|for|line|lines|text|message|string|word"
@@ -78,14 +79,14 @@ _REQUIRED = tuple(
         rf"(?P<what>{LITERAL})\s*(?:と(?:表示|出力)|が(?:表示|出力)|を?返)",
     )
 )
-_STANDS_ON = re.compile(rf"(?P<named>{LITERAL})\s+auf\s+(?P<what>[\w.]+|{LITERAL})\s+steht", _I)
+_STANDS_ON = lazy_pattern(rf"(?P<named>{LITERAL})\s+auf\s+(?P<what>[\w.]+|{LITERAL})\s+steht", _I)
 NOUNS = (
     r"gpus?|links?|hcas?|nics?|nodes?|ranks?|devices?|disks?|drives?|pods?|ports?|rails?|dimms?|processes"
     r"|workers?|switches|nvmes?"
     r"|cores?|sockets?|partitions?|entries|rows|lines?|replicas?|instances?|adapters?|lanes?|mounts?|slots?"
     r"|volumes?|cards?|hosts?"
 )
-_COUNTED = re.compile(
+_COUNTED = lazy_pattern(
     rf"\b(?:all|the|exactly|every one of)\s+(?:the\s+)?(?P<n>{NUMBER_TEXT})\s+(?P<noun>{NOUNS})\b(?:\s+(?:are"
     rf"|is|be|were|must|should|get))*"
     r"\s*(?:be\s+)?(?:listed|shown|visible|present|reported|appear\w*|detected|seen|found|enumerated|there"
@@ -94,7 +95,7 @@ _COUNTED = re.compile(
     rf"|the\s+)?(?P<n2>{NUMBER_TEXT})\s+(?P<noun2>{NOUNS})\b(?!\s+or\b)",
     _I,
 )
-_NONE_OF = re.compile(
+_NONE_OF = lazy_pattern(
     r"\b(?P<how>no|zero|without(?: any)?|0|not a single|free of)\s+(?!(?:more|less|fewer|greater|higher|longer"
     r"|later|lower|worse)\b)(?P<noun>(?:new\s+|other\s+|further\s+)?"
     r"(?:(?:[\w-]+\s+){0,2}?(?:errors?|failures?|warnings?|xids?|timeouts?|time-outs?|retries|retransmi\w+"
@@ -108,24 +109,24 @@ _NONE_OF = re.compile(
     r"|skipped|stuck|corrupt(?:ed)?|invalid)\s+[\w-]+))\b",
     _I,
 )
-_SHOWS_NO = re.compile(
+_SHOWS_NO = lazy_pattern(
     rf"\b{_SAYS}\s+(?:no|zero)\s+(?P<noun>[\w-]+)(?=\s*$|\s+(?:at all|in|on|for|from|since|after|during|any)\b)", _I
 )
-_VALUE = re.compile(
+_VALUE = lazy_pattern(
     rf"\b(?:prints?|says?|shows?|reports?|returns?|outputs?|reads?|gives?|{_IS}|yields?|equals?)\s+(?:back\s+"
     rf"|only\s+|just\s+|exactly\s+)?"
     rf"(?P<n>v?(?:{NUMBER_TEXT}|\d+(?:\.\d+){{2,}}))(?=\s*$|\s+(?:on|for|in|everywhere|per|and|at)\b|[.,;)])",
     _I,
 )
-_SHOUTED = re.compile(
+_SHOUTED = lazy_pattern(
     r"\b(?i:prints?|says?|shows?|reports?|returns?|outputs?|reads?|ends with|look for"
     r"|expect)\s+(?P<w>[A-Z][A-Z_]+)(?=\W*$|\s+(?:for|on|in|at|everywhere|and|per|after|before|again|only)\b)"
 )
-_AUF = re.compile(rf"(?P<named>{LITERAL}|[\w ]{{2,30}}?)\s+auf\s+(?P<what>\d[\w.]*)\s+steht", _I)
-_PATH_LIKE = re.compile(
+_AUF = lazy_pattern(rf"(?P<named>{LITERAL}|[\w ]{{2,30}}?)\s+auf\s+(?P<what>\d[\w.]*)\s+steht", _I)
+_PATH_LIKE = lazy_pattern(
     r"-.*|[\w.~$-]*/[\w./~$*-]*|[\w./-]+\.(?:md|json|txt|log|ya?ml|toml|csv|sh|py|cfg|conf|xml|html|so|tar|gz)"
 )
-_NOT_OUTPUT = re.compile(
+_NOT_OUTPUT = lazy_pattern(
     r"\b(?:branch|file|folder|directory|script|tool|command|package|name|tag|port|flag|default|variable"
     r"|image)\b",
     _I,
@@ -137,7 +138,7 @@ _VERSIONED = (
     r"|kubernetes|slurm)"
 )
 _NEWER = tuple(
-    re.compile(pattern, _I)
+    lazy_pattern(pattern, _I)
     for pattern in (
         rf"{_VERSION}\s*(?:or|and|oder)\s+(?:newer|later|higher|above|greater|up|neuer|höher|more recent)",
         (rf"(?:>=|≥|at least|min(?:imum)?(?: version)?|not older than|no older than"
@@ -171,9 +172,9 @@ def text_claim(words: Marked, clause: str) -> Criterion | None:
     if match := _STANDS_ON.search(clause) or _AUF.search(clause):
         what = match["what"]
         return _text(words, clause, "contains", words.literal(what) if re.fullmatch(LITERAL, what) else what)
-    if match := _found((_ENDS, _BEGINS), words, clause):
-        comparison = "ends with" if match.re is _ENDS else "begins with"
-        return _text(words, clause, comparison, words.literal(match["what"]))
+    for pattern, comparison in ((_ENDS, "ends with"), (_BEGINS, "begins with")):
+        if match := _found((pattern,), words, clause):
+            return _text(words, clause, comparison, words.literal(match["what"]))
     if _LAST_LINE.search(clause) and (literals := re.findall(LITERAL, clause)):
         return _text(words, clause, "last line contains", words.literal(literals[-1]))
     if match := _found(_REQUIRED, words, clause):
