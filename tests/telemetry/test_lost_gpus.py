@@ -143,6 +143,37 @@ def test_values_of_real_gpus_are_kept(values):
     assert without_placeholders(values) == (values, {})
 
 
+class LibraryMismatch(Exception):
+    """As the binding's NVMLLibraryMismatchError, which is no NVMLError."""
+
+
+@pytest.mark.parametrize("error", [LibraryMismatch(), TypeError("v2"), AttributeError("x"), OverflowError("too large")])
+@pytest.mark.parametrize("function", ["nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetMemoryInfo"])
+def test_an_exception_of_the_binding_is_a_missing_value(opened, clock, fake, monkeypatch, error, function):
+    source, nvml = opened(fake.FakeGpu(0), fake.FakeGpu(1))
+    nvml.NVMLLibraryMismatchError = LibraryMismatch
+
+    def fails(*arguments, **named):
+        raise error
+
+    monkeypatch.setattr(nvml, function, fails)
+    samples = recorded(source, clock)
+    assert gate(samples).outcome == "pass"
+    first = samples[-1].gpus[0]
+    assert first.power_w == 612.0
+    assert None in (first.processes, first.memory_used_bytes)
+    source.inventory()
+
+
+@pytest.mark.parametrize("count", [-1, 0xFFFFFFFF])
+def test_a_number_of_gpus_that_no_host_has_is_a_note(opened, fake, count):
+    source, nvml = opened(fake.FakeGpu(0))
+    nvml.nvmlDeviceGetCount = lambda: count
+    source.open()
+    reading = source.read()
+    assert reading.gpus == [] and "nvmlDeviceGetCount" in reading.notes[0].message
+
+
 def test_placeholders_of_the_driver_are_null_in_the_sample(opened, clock, fake, monkeypatch):
     source, nvml = opened(fake.FakeGpu(0, gpm=False), fake.FakeGpu(1))
     monkeypatch.setattr(nvml, "nvmlDeviceGetPowerUsage", lambda handle: 0xFFFFFFFF if handle.index == 0 else 612_000)

@@ -1,5 +1,6 @@
 """Calls into NVML that return a value or raise `Fault`, whatever the cause."""
 
+import ctypes
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +35,8 @@ _KINDS = {
     26: Kind.NOT_SUPPORTED,  # DEPRECATED
 }
 _FUNCTION_NOT_FOUND = 13
+# A name that is not UTF-8; a library that cannot be mapped; an argument or an answer of another kind.
+_OF_THE_BINDING = (ValueError, OSError, TypeError, AttributeError, ArithmeticError, ctypes.ArgumentError)
 
 
 class Fault(Exception):
@@ -72,7 +75,10 @@ class Calls:
             return target(*arguments, **named)
         except self.binding.NVMLError as error:
             raise Fault(function, int(error.value)) from error
-        except (ValueError, OSError) as error:  # a name that is not UTF-8; a library that cannot be mapped
+        # A driver older than the call, for which the binding has an exception that is no NVMLError.
+        except getattr(self.binding, "NVMLLibraryMismatchError", ()) as error:
+            raise Fault(function, _FUNCTION_NOT_FOUND) from error
+        except _OF_THE_BINDING as error:
             raise Fault(function, 999) from error
 
     def optional(self, function: str, *arguments: Any) -> Any | None:

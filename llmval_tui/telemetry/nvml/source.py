@@ -15,6 +15,7 @@ from llmval_tui.telemetry.sample import Note, Process, Reading
 if TYPE_CHECKING:
     from llmval_tui.telemetry.gpu_processes import GpuProcesses
 
+_MOST_GPUS = 1024  # more is a placeholder and no number of GPUs
 _KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -56,6 +57,8 @@ class NvmlSource:
         try:
             self._calls = _start_nvml()
             count = int(self._calls("nvmlDeviceGetCount"))
+            if not 0 <= count <= _MOST_GPUS:
+                raise Fault("nvmlDeviceGetCount", count)
         except Fault as fault:
             self._notes.append(_start_note(fault))
             self.close()
