@@ -13,7 +13,7 @@ from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
 from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
 from llmval_tui.actions.tick_basis import tick_line, ticks
 from llmval_tui.checklist.ledger import Entry, record
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.model import StepKey, load
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, try_lock, write_json
@@ -58,7 +58,7 @@ def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
 
             verdict = judged(run)
             write_json(run.folder / "verdict.json", verdict)
-        if _unrecorded(run, verdict, store):
+        if _unrecorded(run, verdict, store) and not _superseded_edit(run, store):
             _tick(run, verdict, store)
     return verdict
 
@@ -163,9 +163,16 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     if not ref.checklist:
         raise Refused(f"run {run.id} does not name its checklist: run its item again, or tick it with a note.")
     checklist = store.workspace / ref.checklist
+    key = StepKey(ref.section, ref.text, ref.occurrence)
+    now = load(checklist).find(key)
+    if now is not None and run.intent.item_fingerprint not in ("", now.fingerprint):
+        # Only its llmval comment: with another text it would be another item.
+        raise Refused(
+            f"item {now.number} was edited after its run {run.id} had begun, so it is not ticked: run it again."
+        )
     # Without a deviation, the empty comment removes the comment of an earlier run.
     deviation = safe_for_comment("; ".join(verdict.deviations))
-    step = set_mark(checklist, StepKey(ref.section, ref.text, ref.occurrence), True, comment=deviation)
+    step = set_mark(checklist, key, True, comment=deviation)
     line = tick_line(run, verdict)
     main = verdict.evidence[0] if verdict.evidence else None
     answer = accepted(run)
@@ -190,6 +197,13 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     append_line(store.ledger, {"v": 1, **asdict(replace(line, number=step.number)), **more})
     with suppress(Refused):  # this item is ticked and recorded; `settle_all` tries the groups again and says why
         tick_groups(checklist, store)
+
+
+def _superseded_edit(run: Run, store: RunStore) -> bool:
+    """Whether the item was edited and ran again since: then nothing is left to say of this run."""
+    ref = run.intent.step
+    newest = next(iter(store.of_step(ref.section, ref.text, ref.occurrence, checklist=ref.checklist)), run)
+    return newest.id != run.id and newest.intent.item_fingerprint != run.intent.item_fingerprint
 
 
 def _unrecorded(run: Run, verdict: Verdict, store: RunStore) -> bool:

@@ -113,6 +113,25 @@ def test_a_copy_gets_no_supervisor_that_ends_the_processes_of_the_original(works
     assert started == [run.folder]
 
 
+def test_an_item_that_was_edited_during_its_run_is_not_ticked(workspace) -> None:
+    run = passing(workspace, item_fingerprint=load_fingerprint(workspace))
+    edited = LIST.replace("- [ ] same\n", '- [ ] same <!-- llmval: expect="exit == 0" -->\n', 1)
+    workspace.write("list.md", edited)
+    (problem,) = settle_all(workspace.store)
+    assert f"item 1.1 was edited after its run {run.id} had begun" in problem
+    assert text(workspace) == edited
+    again = passing(workspace, item_fingerprint=load_fingerprint(workspace))
+    assert settle_all(workspace.store) == []  # the item ran again as it is now, so nothing is left to say of the first
+    assert text(workspace) == edited.replace("[ ]", "[x]", 1)
+    assert workspace.store.ticks.ticked_by(again.id) and not workspace.store.ticks.ticked_by(run.id)
+
+
+def load_fingerprint(workspace) -> str:
+    if not (workspace.folder / "list.md").exists():
+        workspace.write("list.md", LIST)
+    return load(workspace.folder / "list.md").steps[0].fingerprint
+
+
 def test_a_moved_workspace_settles_its_runs(workspace) -> None:
     run = passing(workspace, plan_id="20260102T030400Z-abc")
     (plans_folder(workspace.folder) / "20260102T030400Z-abc").mkdir(parents=True)
