@@ -104,7 +104,7 @@ def test_a_copy_gets_no_supervisor_that_ends_the_processes_of_the_original(works
     (run.folder / "status.json").unlink()
     started: list[Path] = []
     monkeypatch.setattr(client, "start", lambda one: started.append(one.folder))
-    monkeypatch.setattr(client.RunProcesses, "own", lambda _: ["a rank"])
+    monkeypatch.setattr("llmval_tui.runs.client.RunProcesses.own", lambda _: ["a rank"])
     copy = tmp_path / "copy" / "artifacts" / "runs" / run.id
     shutil.copytree(run.folder, copy)
     client.ensure_supervised(Run(copy))
