@@ -46,6 +46,8 @@ def label_of(state: ScreenState, key: str, label: str, pane: str) -> str:
     """
     if key == "other_next":
         return other_label(state, pane)
+    if _acts_on_nothing(state, key, pane):
+        return ""
     if key == "state":
         return {"log": "filter level", "runs": "filter outcome"}.get(pane, label)
     if key in ("complete", "run"):
@@ -54,6 +56,18 @@ def label_of(state: ScreenState, key: str, label: str, pane: str) -> str:
         if state.section is not None:
             return f"{label} section"
     return label
+
+
+def _acts_on_nothing(state: ScreenState, key: str, pane: str) -> bool:
+    """Whether what a key of this pane acts on is not there: a log, two runs, charts."""
+    run, detail = state.run, state.detail
+    if pane == "log":
+        return key in ("end", "find", "next", "next_problem", "wrap", "clock", "merged", "state") and not (
+            run and run.logs
+        )
+    if pane == "runs" and key in ("compare", "mark"):
+        return detail is None or detail.runs < 2
+    return pane in ("run", "load") and key in ("range", "window") and run is None
 
 
 def other_label(state: ScreenState, pane: str) -> str:

@@ -47,6 +47,21 @@ def test_the_charts_of_a_run_on_nodes_are_said_to_be_in_the_panes_of_its_nodes(t
     assert "reported no metrics" in " ".join(row.plain.strip() for row in whole_run_rows(run, 100, BRAILLE))
 
 
+def test_falling_rates_at_the_end_are_explained(tmp_path: Path) -> None:
+    """The rates are means of the last seconds: after the last arrival they fall, and the server is not slower."""
+    events = load_events(40)
+    drain = event("phase", {"name": "drain"}, 35)
+    during = events.replace(event("progress", {"done": 35, "total": 300, "unit": "s"}, 35), drain)
+    rate = next(line for line in text(followed(tmp_path / "a", during), width=120).split("\n") if "Rate" in line)
+    assert "in drain no request arrives" in rate
+    assert "drain" not in text(followed(tmp_path / "b", events), width=120)
+
+
+def test_a_phase_after_the_last_value_has_no_mark(tmp_path: Path) -> None:
+    report = event("phase", {"name": "report"}, 40)
+    assert "report" not in text(followed(tmp_path, load_events(40) + report), width=120).partition("Rate QPS")[2]
+
+
 def test_seconds_outside_a_bound_are_counted(tmp_path: Path) -> None:
     values = [100.0] * 10 + [900.0] * 5 + [100.0] * 10
     events = b"".join(event("metrics", {"ttft_sched_p99_ms": value}, i) for i, value in enumerate(values))
