@@ -13,7 +13,7 @@ from textual.keys import _get_unicode_name_from_key
 from textual.pilot import Pilot
 
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.screens.dialog import DialogBody
+from llmval_tui.tui.screens.dialog import Dialog, DialogBody
 from llmval_tui.tui.widgets.row_widget import RowWidget
 
 Make = Callable[..., Dashboard]
@@ -38,6 +38,17 @@ async def ready(pilot: Pilot[Any]) -> Dashboard:
     app.main.complete()  # on a busy machine the other panes come later, and a test would see only the first
     await pilot.pause()
     return app
+
+
+async def dialog_opens(pilot: Pilot[Any], what: str = "the dialog") -> None:
+    """Wait until a dialog is open and drawn: its screen is there before its text."""
+
+    def drawn() -> bool:
+        screen = pilot.app.screen
+        return isinstance(screen, Dialog) and any(text_of(one).strip() for one in screen.query(DialogBody))
+
+    await until(pilot, drawn, what)
+    await pilot.pause()
 
 
 async def drained_press(pilot: Pilot[Any], key: str) -> None:

@@ -15,8 +15,9 @@ from llmval_tui.console import dashboard as opening
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.keys import KEYS, SCROLL_KEYS, find_conflict, key_name, read_keys
-from llmval_tui.tui.screens.dialog import Dialog, DialogBody
+from llmval_tui.tui.screens.dialog import DialogBody
 from llmval_tui.tui.settings import Keys
+from tests.helpers.tui_pilot import dialog_opens, ready, until
 
 FILE = Path("config.toml")
 DOCS = Path(__file__).parents[2] / "docs" / "dashboard.md"
@@ -152,10 +153,7 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
     keys = keys_in("[keys]\ncomplete = ['f5', '!']\nmove_down = 'b'\ntick = ''\nhelp = 'f1'\n")
     app = dashboard(keys=keys)
     async with app.run_test(size=(120, 40)) as pilot:
-        for _ in range(4000):
-            if app.main.state.detail is not None:
-                break
-            await pilot.pause(0.02)
+        await ready(pilot)
         await pilot.press("j", "c", "t")
         await pilot.pause()
         assert app.main.state.step is not None and app.main.state.step.number == "1.1"
@@ -165,16 +163,11 @@ async def test_a_changed_key_works_and_is_shown_and_the_old_one_does_nothing(
         footer = app.main.key_bar.plain_text()
         assert "f5 ! complete" in footer and "tick" not in footer
         await pilot.press("f1")
+        await dialog_opens(pilot, "the help")
         shown = app.screen.query_one(DialogBody).plain_text()
         assert "f5 !" in shown and "Move a line down" in shown
         await pilot.press("escape", "exclamation_mark")
-        for _ in range(4000):
-            if isinstance(app.screen, Dialog) and app.screen.query("#choices"):
-                break
-            await pilot.pause(0.02)
+        await dialog_opens(pilot)
         await pilot.press("y")
-        for _ in range(4000):
-            if commands.calls:
-                break
-            await pilot.pause(0.02)
+        await until(pilot, lambda: commands.calls, "the run")
         assert commands.calls[0][:2] == ("run", ["1.2"])

@@ -19,7 +19,7 @@ from llmval_tui.tui.screens.palette import Palette
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import Workspace
-from tests.helpers.tui_pilot import WIDE, Make, ready, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, dialog_opens, ready, toasts_of, until
 
 
 def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
@@ -80,12 +80,12 @@ async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, comm
     async with dashboard(keys={"run": (("alt+r", "alt+r"),)}).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         app.post_message(events.Key("alt+y", "y"))  # as Textual reads ESC y
         await until(pilot, lambda: "clipboard" in toasts_of(app), "what y means on the screen below")
         assert app.screen is app.main and commands.calls == []
         app.post_message(events.Key("alt+r", "r"))  # a key that the operator has set
-        await until(pilot, lambda: isinstance(app.screen, Dialog), "the question")
+        await dialog_opens(pilot, "the question")
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,22 @@ import pytest
 from textual import events
 
 from llmval_tui.tui.keys import KEYS, PANES, SCROLL_KEYS
-from llmval_tui.tui.screens.dialog import Choices, Dialog
+from llmval_tui.tui.screens.dialog import Choices
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.screens.palette import EntryList, Palette
 from llmval_tui.tui.settings import Keys
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from tests.helpers.tui_pilot import WIDE, Make, body, drained_press, ready, text_of, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, drained_press, ready, text_of, toasts_of, until
 
 
 async def test_help_shows_the_keys_of_the_pane(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("2", "question_mark")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "Follow the end of the log" in body(app)
         await pilot.press("escape", "h", "question_mark")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "Mark steps" in body(app) and "Follow the end" not in body(app)
 
 
@@ -37,7 +37,7 @@ async def test_the_key_that_opens_the_help_closes_it(
         app = await ready(pilot)
         for closes in (opens, "Q" if keys else "q", "enter", "escape"):
             await pilot.press(opens)
-            await until(pilot, lambda: isinstance(app.screen, Dialog))
+            await dialog_opens(pilot)
             assert shown in text_of(app.screen.query_one(Choices))
             await pilot.press("j", closes)
             await until(pilot, lambda: app.screen is app.main)
@@ -71,7 +71,7 @@ async def test_the_palette_runs_the_action_that_the_words_find(dashboard: Make) 
         await pilot.press("colon", *"no such", "enter")
         await until(pilot, lambda: "no action" in text_of(app.screen.query_one(EntryList)))
         await pilot.press("escape", "colon", "down", "enter")
-        await until(pilot, lambda: isinstance(app.screen, Dialog), "the second entry: complete")
+        await dialog_opens(pilot, "the second entry: complete")
         await pilot.press("escape", "colon", *"mark steps", "enter")
         await until(pilot, lambda: "works in the list" in toasts_of(app), "why it does nothing here")
         assert app.main.state.marks == set()

@@ -220,9 +220,8 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashb
         for key in KEYS:
             if key.changes:
                 await pilot.press(key.keys)
-        await pilot.pause(0.1)
+        await until(pilot, lambda: "plays a recording" in toasts_of(app), "the reason")
         assert app.screen is app.main
-        assert "plays a recording" in "".join(note.text for note in app.main.state.messages.all)
         await pilot.press("1")  # the keys come back in the place of the message
         await until(pilot, lambda: "pause" in text_of(app.main.key_bar), "the keys")
         assert "complete" not in text_of(app.main.key_bar)

@@ -1,12 +1,14 @@
 """Themes, ASCII and hostile text."""
 
+from functools import partial
+
 import pytest
 
 from llmval_tui.tui.data.watcher import SamplesTaken
-from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.text_dialog import TextDialog
+from llmval_tui.tui.widgets.row_widget import RowWidget
 from tests.helpers.tui_builder import CHECKLIST, Workspace, load_events, sample
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_of, toasts_of, until
 
 HOSTILE = CHECKLIST.replace("Note the driver's version.", "Note [/red] \x1b]0;x\x07 👩‍🚀 日本 " + "long " * 400)
 
@@ -21,10 +23,13 @@ async def test_hostile_text_is_shown_and_harmless(workspace: Workspace, dashboar
             for number in range(1, 7):
                 await pilot.press(str(number))
             await pilot.press("1")
-            await pilot.pause(0.1)
             if size == WIDE:
-                assert "[/red]" in text_of(app.main.panes["run"])
+                await until(pilot, partial(shows, app.main.panes["run"], "[/red]"), "the item")
             assert "\x1b" not in app.export_screenshot()
+
+
+def shows(pane: RowWidget, text: str) -> bool:
+    return text in text_of(pane)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light", "contrast", "ansi", "mono"])
@@ -32,7 +37,7 @@ async def test_every_theme_can_be_applied(dashboard: Make, theme: str) -> None:
     async with dashboard(theme=theme).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("n", "t")
         await until(pilot, lambda: isinstance(app.screen, TextDialog))
         await pilot.press("escape", "colon")
@@ -81,6 +86,6 @@ async def test_ascii_names_the_arrows(dashboard: Make) -> None:
     async with dashboard(ascii=True).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("question_mark")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await until(pilot, lambda: "up k      Move a line up" in body(app), "the arrow as a word")
         assert " ? k" not in body(app)  # `?` is a key of its own

@@ -15,14 +15,14 @@ from llmval_tui.tui.screens.dialog_texts import question_rows
 from llmval_tui.tui.screens.palette import EntryList, Palette
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import Workspace, verdict
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_of, toasts_of, until
 
 
 async def test_complete_asks_and_shows_everything(dashboard: Make, commands: Any) -> None:
     async with dashboard(adapt=True, preset="smoke", gpus=(0, 1)).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("j", "c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         asked = body(app)
         for words in (
             "torchrun --nproc_per_node=8",
@@ -35,7 +35,7 @@ async def test_complete_asks_and_shows_everything(dashboard: Make, commands: Any
         await pilot.press("n")
         assert commands.calls == []
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: commands.calls)
         assert commands.calls == [("run", ["1.2"], False, True, "smoke", True)]
@@ -46,12 +46,12 @@ async def test_run_does_not_tick_and_all_takes_all(dashboard: Make, commands: An
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("r")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "is not ticked" in body(app)
         await pilot.press("y")
         await until(pilot, lambda: len(commands.calls) == 1)
         await pilot.press("C")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "1.1, 1.2 and 2.1 run, one after the other" in body(app)
         assert "there is no summary yet" in body(app)
         await pilot.press("y")
@@ -67,7 +67,7 @@ async def test_marked_steps_go_together(dashboard: Make, commands: Any) -> None:
         assert len(app.main.state.marks) == 2
         assert "2 marked" in text_of(app.main.list_title)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("y")
         await until(pilot, lambda: commands.calls)
         assert commands.calls[0][1] == ["1.1", "1.2"]
@@ -78,7 +78,7 @@ async def test_a_step_that_cannot_run_is_not_started(dashboard: Make, commands: 
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("G", "c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "complete 2.1 first" in body(app)
         await pilot.press("y", "enter")
         await pilot.pause()
@@ -90,7 +90,7 @@ async def test_a_refusal_is_shown_as_it_is(dashboard: Make, commands: Any) -> No
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("y")
         await until(pilot, lambda: commands.answer.message in toasts_of(app))
 
@@ -115,12 +115,12 @@ async def test_cancel_asks_and_leaving_it_is_the_default(workspace: Workspace, d
         await pilot.press("j")
         await until(pilot, lambda: app.main.state.run is not None)
         await pilot.press("x")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("enter")
         await pilot.pause()
         assert commands.calls == []
         await pilot.press("x")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("y")
         await until(pilot, lambda: commands.calls)
         assert commands.calls == [("cancel", "20260102T030405Z-1.2-abcdef")]
@@ -145,11 +145,11 @@ async def test_quit_asks_with_work_in_flight(
         await ready(pilot)
         await until(pilot, lambda: app.main.state.snapshot.active)
         await pilot.press("ctrl+q")  # Textual's own would leave without a word
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press(key)
-        await pilot.pause(0.1)
+        await until(pilot, lambda: app.screen is app.main if app.is_running else leaves, "the end of the dialog")
+        await until(pilot, lambda: app.is_running != leaves, "the end")
         assert commands.calls == ([("cancel", None)] if stops else [])
-        assert app.is_running != leaves
 
 
 async def test_a_question_is_shown_with_its_change_and_answered(
@@ -161,7 +161,7 @@ async def test_a_question_is_shown_with_its_change_and_answered(
         app = await ready(pilot)
         assert "? asking" in text_of(app.main.steps)
         await pilot.press("enter", "enter")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "+| [/bold] 14,960 |" in body(app)
         await pilot.press("y")
         await until(pilot, lambda: commands.calls)
@@ -186,11 +186,10 @@ async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashbo
         for key in KEYS:
             if key.changes:
                 await pilot.press(key.keys)
-        await pilot.pause(0.3)
+        await until(pilot, lambda: "--readonly" in toasts_of(app), "the reason")
+        await until(pilot, lambda: "read-only" in text_of(app.main.header), "the header")
         assert app.screen is app.main
         assert commands.calls == []
-        assert "--readonly" in toasts_of(app)
-        assert "read-only" in text_of(app.main.header)
         app.main.end_notice()
         hidden = [key for key in KEYS if key.changes or key.id in PREPARING]
         for pane in ("list", *PANES):
@@ -201,7 +200,7 @@ async def test_readonly_changes_nothing_and_says_so(workspace: Workspace, dashbo
             assert ("Space mark" in shown) == (pane == "runs")  # there it prepares a comparison
             assert not {f"{key.display} {key.label}" for key in hidden if key.id != "mark"} & shown, pane
             await pilot.press("question_mark")
-            await until(pilot, lambda: isinstance(app.screen, Dialog))
+            await dialog_opens(pilot)
             assert not [key.help for key in hidden if key.help in body(app)], pane
             await pilot.press("escape")
         await pilot.press("colon")
@@ -219,7 +218,7 @@ async def test_ctrl_c_always_asks_and_closes_a_dialog(dashboard: Make) -> None:
             await pilot.press(key)
             await until(pilot, lambda: app.screen is app.main)
         await pilot.press("ctrl+c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: app.return_code is not None or not app.is_running)
 

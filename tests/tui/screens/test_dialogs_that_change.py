@@ -12,7 +12,7 @@ from llmval_tui.tui.data.watcher import SnapshotTaken
 from llmval_tui.tui.screens.dialog import Choices, Dialog, DialogTitle
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import CHECKLIST, Workspace, verdict
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_of, toasts_of, until
 
 RUN = "20260102T030405Z-1.2-abcdef"
 NEW_FIRST = CHECKLIST.replace("- [ ] Export", "- [ ] Look at the cables.\n- [ ] Export")
@@ -44,7 +44,7 @@ async def test_quit_notices_that_the_work_has_ended(workspace: Workspace, dashbo
         await ready(pilot)
         await until(pilot, lambda: app.main.state.snapshot.active)
         await pilot.press("q")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "will go on" in body(app) and "stop it and quit" in choices(app)
         end_runs(workspace)
         await until(pilot, lambda: "Nothing is running here" in body(app))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llmval_tui.tui.screens.dialog import Dialog, DialogTitle
+from llmval_tui.tui.screens.dialog import DialogTitle
 from llmval_tui.tui.screens.text_dialog import TextDialog
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_of, toasts_of, until
 
 
 async def test_a_message_takes_the_row_of_the_keys_to_the_next_key(dashboard: Make) -> None:
@@ -49,6 +49,6 @@ async def test_all_messages_are_listed_and_repeats_are_counted(dashboard: Make) 
             app.main.toast(text, "error")
         assert toasts_of(app) == "first\nsecond"
         await pilot.press("M")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         lines = [line.strip() for line in body(app).splitlines() if line.strip()]
         assert len(lines) == 2 and lines[0].endswith("✗ second (2 times)") and lines[1].endswith("✗ first")

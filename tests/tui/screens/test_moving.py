@@ -5,10 +5,9 @@ from typing import Any
 
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.keys import PANES
-from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.widgets.row_widget import RowWidget
 from tests.helpers.tui_builder import Workspace, load_events, verdict
-from tests.helpers.tui_pilot import WIDE, Make, ready, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, dialog_opens, ready, text_of, until
 
 
 async def test_the_list_shows_each_state_as_a_word(workspace: Workspace, dashboard: Make) -> None:
@@ -58,7 +57,7 @@ async def test_a_key_right_after_a_move_acts_on_the_visible_step(dashboard: Make
         # Both in one go, with no turn of the loop between them, as a paste or a fast hand gives them.
         steps.action_move(1)
         app.main.action_complete()
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("y")
         await until(pilot, lambda: commands.calls)
         assert commands.calls == [("run", ["1.2"], False, True, None, False)]

@@ -10,7 +10,7 @@ from llmval_tui.actions.review.model import Question
 from llmval_tui.runs.records import Command
 from llmval_tui.tui.screens.dialog import Dialog
 from llmval_tui.tui.screens.text_dialog import TextDialog
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, toasts_of, until
 from tests.tui import conftest
 
 OPEN = {"1.1": Question("It runs make, which nobody has confirmed yet.", code="c11"),
@@ -46,7 +46,7 @@ async def test_a_start_asks_first_and_the_answer_is_kept(dashboard: Make, comman
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         assert "nobody has confirmed" in body(app) and commands.calls == []
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, Dialog) and "make test" in body(app))
@@ -77,7 +77,7 @@ async def test_enter_answers_nothing(dashboard: Make, commands: Any, questions: 
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("v")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: not isinstance(app.screen, Dialog))
         assert commands.calls == []
@@ -87,7 +87,7 @@ async def test_a_destructive_step_is_confirmed_for_one_plan(dashboard: Make, com
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("j", "c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, Dialog) and "make test" in body(app))
         await pilot.press("y")
@@ -101,7 +101,7 @@ async def test_the_rest_can_start_without_the_open_ones(dashboard: Make, command
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("C")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Dialog) and "--skip-unreviewed" in body(app))
         await pilot.press("y")
@@ -113,7 +113,7 @@ async def test_the_key_walks_through_all_open_questions(dashboard: Make, command
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("v")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("n")  # by hand
         await until(pilot, lambda: isinstance(app.screen, Dialog) and "each time" in body(app))
         await pilot.press("y")  # not offered: it asks each time
@@ -130,7 +130,7 @@ async def test_a_missing_value_is_asked_for(dashboard: Make, commands: Any, ques
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        await dialog_opens(pilot)
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, TextDialog))
         await pilot.press(*"w-0", "enter")
