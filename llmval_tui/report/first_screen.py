@@ -8,6 +8,7 @@ from llmval_tui.report.blocks import Badge, Block, Cell, Heading, Judgement, Lin
 from llmval_tui.report.facts import ReportFacts, RunFacts, gpu_inventory_of, gpu_names
 from llmval_tui.runs.records import SEVERITY, Outcome
 
+MOST_NUMBERS = 12
 MOST_GATES = 3  # gates of a run that did not pass; its own section has all
 
 
@@ -42,7 +43,7 @@ def _verdict(facts: ReportFacts) -> Judgement:
     counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     text = f"{len(facts.runs)} {'run' if len(facts.runs) == 1 else 'runs'}: {counted or 'none'}."
     if facts.checklist is not None:
-        text += f" {tick_counts(facts.steps)}"
+        text += f" {tick_counts(facts.steps)}{_without_run(facts)}"
         for name, count in facts.other_lists.items():
             runs = "1 run is" if count == 1 else f"{count} runs are"
             text += f" {runs} of another list, {name}; its items are not counted: --checklist {name} counts them."
@@ -126,6 +127,13 @@ def _not_as_written(facts: ReportFacts) -> list[Block]:
     if facts.runs and not blocks:
         blocks.append(Paragraph("Every run was as its item is written, and all evidence is intact."))
     return blocks
+
+
+def _without_run(facts: ReportFacts) -> str:
+    """The open items that nothing is known of: a reader must not take them for passed."""
+    numbers = [item.step.number for item in facts.steps if item.run is None and not item.step.checked]
+    more = f" and {len(numbers) - MOST_NUMBERS} more" if len(numbers) > MOST_NUMBERS else ""
+    return f" Never run: {', '.join(numbers[:MOST_NUMBERS])}{more}." if numbers else ""
 
 
 def _figures(runs: Sequence[RunFacts]) -> list[Block]:

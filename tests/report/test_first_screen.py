@@ -74,7 +74,7 @@ def test_the_verdict_the_bound_and_the_trend_come_first(workspace: Workspace) ->
     judged(workspace, 900.0, Outcome.INVALID)  # was not measured well: no part of the trend
     judged(workspace, 250.0)
     text = first_screen(workspace)
-    assert "pass so far, 1 item is open" in text and "Validation of node1" in text
+    assert "pass so far, 1 item is open" in text and "Never run: 1.2." in text and "Validation of node1" in text
     assert re.search(r"TTFT p99\s+250 ms\s+≤ 500 ms \(SLO\): holds\s+25\.0 % worse than the median of 3 earlier", text)
     assert "Every run was as its item is written, and all evidence is intact." in text
     html = page(workspace)
@@ -204,7 +204,7 @@ def test_the_history_of_a_metric(
     history(options(**given, json=True))
     schema("history")(json.loads(capsys.readouterr().out))
     history(options(**given | {"metric": None}))
-    assert capsys.readouterr().out.split() == ["4", "completed_qps", "4", "ttft_sched_p99_ms"]
+    assert capsys.readouterr().out.split() == ["runs", "metric", "4", "completed_qps", "4", "ttft_sched_p99_ms"]
     with pytest.raises(Refused, match="no run has a metric 'speed': name one of completed_qps, ttft_sched_p99_ms"):
         history(options(**given | {"metric": "speed"}))
     with pytest.raises(Refused, match="'p' fits 2 metrics"):
