@@ -14,7 +14,7 @@ from llmval_tui.actions.criteria.wording.beside import PREREQUISITE
 from llmval_tui.actions.criteria.wording.beside_claims import claims_beside
 from llmval_tui.actions.criteria.wording.comments import commented
 from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, states_a_value, turned
-from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, unreadable
+from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, proves_nothing, unreadable
 from llmval_tui.actions.criteria.wording.how_long import how_long
 from llmval_tui.actions.criteria.wording.printed import printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
@@ -162,7 +162,9 @@ def claims_of(
             found.append(unreadable(text.replace("`", "")))
     found += printed_claims(step, commands)
     found += [
-        _answer_alone(at) for at, command in enumerate(commands) if _is_curl_without_fail(command.text, found, at)
+        _answer_alone(at, why)
+        for at, command in enumerate(commands)
+        if all(one.command not in (None, at) for one in found) and (why := proves_nothing(command.text))
     ]
     if not any(one.source == "exit" for one in found):
         found += [
@@ -183,20 +185,10 @@ def _of_text(text: str, commands: "Sequence[WrittenCommand | WrittenScript]") ->
     return found
 
 
-def _is_curl_without_fail(text: str, found: list[Criterion], position: int) -> bool:
-    """Whether only curl's exit code would judge the answer: without `--fail` it is 0 for HTTP errors as well."""
-    words = text.split()
-    program = next((word for word in words if "=" not in word and word != "sudo"), "")
-    is_curl = program in ("curl", "/usr/bin/curl")
-    fails = any(word.startswith("--fail") or re.fullmatch(r"-[A-Za-z]*f[A-Za-z]*", word) for word in words)
-    return is_curl and not fails and all(one.command not in (None, position) for one in found)
-
-
-def _answer_alone(position: int) -> Criterion:
+def _answer_alone(position: int, why: str) -> Criterion:
     return replace(
-        unreadable("the server's answer", position),
-        unreadable="curl exits 0 for HTTP errors as well: add --fail to it, or say what it must print in the item's "
-        'llmval comment, such as expect="stdout ~ /WORDS/"',
+        unreadable("its result", position),
+        unreadable=f'{why}, or say what it must print in the item\'s llmval comment, such as expect="stdout ~ /WORDS/"',
     )
 
 

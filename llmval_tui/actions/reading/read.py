@@ -188,7 +188,9 @@ def _endless(view: ItemView) -> Reading | None:
     if found is None:
         return None
     question = (
-        "It does not end by itself, so no exit code would judge it: start it yourself, and tick the item by hand."
+        "It does not end by itself, so no exit code would judge it: start it yourself, and tick the item by hand. If "
+        "it is a server that answers OpenAI's requests, write <!-- llmval: action=server url=http://127.0.0.1:PORT --> "
+        "after the item's text."
     )
     return replace(_ask(view, f"“{_short(found.text)}” does not end by itself", ""), question=question)
 

@@ -7,6 +7,7 @@ from functools import cache
 
 from llmval_tui.actions.reading.model import WrittenCommand
 from llmval_tui.actions.reading.programs import ENDLESS
+from llmval_tui.actions.reading.serving import serves
 from llmval_tui.checklist.command import DEFAULT_VARIABLES, parse_command
 from llmval_tui.checklist.lexer import PLACEHOLDER, RESERVED, STAND_IN, stand_in_name
 from llmval_tui.foundation.errors import Refused
@@ -227,7 +228,7 @@ def is_endless(text: str) -> bool:
             continue  # it runs a script
         if matches and not (absent and any(word.startswith(flag) for flag in absent.split() for word in words[1:])):
             return True
-    return words[0] == "ssh" and len(named) == 2
+    return (words[0] == "ssh" and len(named) == 2) or serves(words)
 
 
 _WITH_VALUE = ("-n", "--namespace", "--context", "-c", "--kubeconfig", "-p", "-i", "-l", "-o", "-F", "-J")

@@ -61,3 +61,21 @@ def test_the_comment_of_a_fenced_line_demands_what_it_says(line, expected):
     commands = () if "|" in command else (WrittenCommand(command, 1),)
     script = None if commands else WrittenScript(line, 1, "bash", ())
     assert [said(one) for one in claims_of(step_of("Run", *blocks), commands, script)] == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "proves"),
+    [
+        ("curl -s http://localhost:8000/health", False),
+        ("curl -sf http://localhost:8000/health", True),
+        ("wrk -t4 -d30s http://localhost:8000/", False),
+        ("hey -n 10 http://localhost:8000/", False),
+        ("mpirun -np 8 ./xhpl", False),
+        ("pytest -q", True),
+    ],
+)
+def test_an_exit_code_that_is_always_0_proves_nothing(command, proves):
+    claims = claims_of(step_of(f"Run `{command}`"), (WrittenCommand(command, 1),), None)
+    assert [said(one) for one in claims] == ([] if proves else ["unreadable"])
+    claims = claims_of(step_of(f"Run `{command}` and expect 3 GB/s or more"), (WrittenCommand(command, 1),), None)
+    assert [said(one) for one in claims] == [">= 3 GB/s"]

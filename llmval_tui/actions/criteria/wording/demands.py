@@ -41,3 +41,24 @@ def unreadable(text: str, command: int | None = None) -> Criterion:
         unreadable=f"llmval cannot judge “{text}”: say what the output must show in the item's llmval comment, such as "
         'expect="stdout ~ /WORDS/", or expect="exit == 0" if the exit code is enough',
     )
+
+
+# Programs that end with 0 whatever they measured, and what to write.
+_ALWAYS_0 = {
+    "wrk": "wrk exits 0 if requests failed as well: use another client",
+    "wrk2": "wrk2 exits 0 if requests failed as well: use another client",
+    "hey": "hey exits 0 if requests failed as well: use another client",
+    "ab": "ab exits 0 if requests failed as well: use another client",
+    "xhpl": "xhpl exits 0 if a residual check failed as well: demand its figure (“at least 900 TFLOPS”)",
+}
+
+
+def proves_nothing(text: str) -> str | None:
+    """Why the exit code of a command proves nothing, and what to write; None if it may prove something."""
+    words = [word for word in text.split() if "=" not in word and word != "sudo"]
+    names = [word.rsplit("/", 1)[-1] for word in words]
+    if words[:1] in (["curl"], ["/usr/bin/curl"]):
+        fails = any(word.startswith("--fail") or re.fullmatch(r"-[A-Za-z]*f[A-Za-z]*", word) for word in words)
+        return None if fails else "curl exits 0 for HTTP errors as well: add --fail to it"
+    starts = names[:1] if names[:1] != ["mpirun"] else names
+    return next((_ALWAYS_0[name] for name in starts if name in _ALWAYS_0), None)
