@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from llmval_tui import __version__
 from llmval_tui.fleet.heartbeat import HEARTBEAT_FILE, Pulse, lines_of
@@ -286,7 +286,7 @@ class Nodes:
             stream = _Stream(sender.stdout)
             problem: tarfile.TarError | None = None
             try:
-                with tarfile.open(fileobj=stream, mode="r|") as archive:
+                with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:  # which only reads
                     extract(archive, folder)
                 while stream.read(1 << 16):  # the padding after the last file, or tar would die of SIGPIPE
                     pass
