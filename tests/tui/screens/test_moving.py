@@ -180,4 +180,4 @@ async def test_a_pane_its_tab_and_the_footer_change_in_one_frame(workspace: Work
         # Before the loop turns: nothing of it waits for a message.
         assert len(frames) == 1
         shown, tabs, keys, focused = frames[0]
-        assert "disk-away" in shown and "▌1 Run▐" in tabs and "chart range" in keys and focused
+        assert "disk-away" in shown and "▌1 Run▐" in tabs and "filter outcome" not in keys and focused
