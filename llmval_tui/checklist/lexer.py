@@ -29,7 +29,7 @@ BUILTINS = frozenset(
 STAND_IN = re.compile(
     r"<(?P<angle>[A-Za-z][\w.-]*(?: [\w.-]+){0,3})>"
     r"|\{\{ ?(?P<double>[A-Za-z_][\w.-]*) ?\}\}|(?<!\$)\{(?P<brace>[A-Za-z_][\w-]*)\}"
-    r"|(?<![A-Za-z])(?P<letters>X\.Y(?:\.Z)?|x\.y\.z|YYYY-?MM-?DD|X{2,}|N{2,})(?![A-Za-z])"
+    r"|(?<![A-Za-z])(?P<letters>X\.Y(?:\.Z)?|x\.y\.z|YYYY-?MM-?DD|X{2,}|N{2,})(?![A-Za-z=])"
     r"|(?<=v)(?P<version>X\.Y(?:\.Z)?|x\.y\.z)(?![A-Za-z])"
     # YOUR_MODEL, your-bucket, /path/to/model, HOST:PORT
     r"|(?<![\w.-])(?P<own>(?:YOUR|MY)[_-][A-Z0-9_-]+|your[_-][a-z0-9]+(?:[_-][a-z0-9]+)*)(?![\w.-])"

@@ -305,3 +305,7 @@ def test_a_word_that_only_looks_like_a_placeholder_reads_back(text: str) -> None
 def test_a_tilde_that_bash_expands_after_an_appending_assignment_is_refused(word: str) -> None:
     with pytest.raises(Refused, match="write the whole path"):
         parse_command(f"python x.py {word}", now=datetime(2026, 1, 2), environment={"HOME": "/h"})
+
+
+def test_the_name_of_a_variable_is_no_placeholder():
+    assert parse_command("NN=1 make test", now=NOW, environment=ENVIRONMENT).environment == {"NN": "1"}
