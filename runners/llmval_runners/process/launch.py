@@ -105,6 +105,8 @@ def _launch(own: argparse.Namespace, torchrun: list[str], record: dict[str, Any]
 
     # It warns of every rank that it ends, and logs the path of Python and the number of the process that failed.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    # It warns that a signal came, which ends the launch and is said below.
+    logging.getLogger("torch.distributed.elastic.agent.server.api").setLevel(logging.ERROR)
 
     class RankLogs(LogsSpecs):
         """Writes `DIR/<label>.rank<N>.stdout.log` and `.stderr.log`."""
