@@ -67,7 +67,7 @@ def test_what_is_absent_is_null_with_a_reason():
     one, reading = gpu()
     assert one.throttle_reasons is None and one.dram_util_percent is None and one.foreign_processes is None
     text = " ".join(note.message for note in reading.notes)
-    assert "CLOCKS_EVENT_REASONS" in text and "profiling needs root" in text and "strangers" in text
+    assert "CLOCKS_EVENT_REASONS" in text and "profiling needs root" in text and "foreign ones are not seen" in text
 
 
 def test_throttle_reasons_and_an_old_xid():
