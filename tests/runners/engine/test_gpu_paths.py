@@ -25,6 +25,23 @@ def test_page_sizes_that_no_tile_divides_are_refused() -> None:
             check_gpu_page(size)
 
 
+def test_one_row_is_multiplied_in_blocks_that_divide_the_width() -> None:
+    """Also a rank's width, which is no multiple of 2,048: 7,168 of the 8B shape over two ranks."""
+    run("""
+import no_triton
+from llmval_runners.engine.kernels.small_batch_linear import tiles_for
+
+def tile(width, fp8=False, features=4096):
+    found = tiles_for(1, features, width, fp8, 132, True)
+    return found and (found.features, found.block)
+
+assert [tile(width) for width in (4096, 14336, 7168, 1024, 3584, 1792, 4000)] == [
+    (2, 2048), (2, 2048), (4, 1024), (4, 1024), (8, 512), None, None]
+assert [tile(width, True) for width in (4096, 7168, 3584, 1792)] == [(8, 1024), (8, 1024), (16, 512), None]
+assert tile(7168, features=6) is None and tile(14336, features=6) == (2, 2048)
+""")
+
+
 def test_a_tile_always_divides_the_page() -> None:
     run("""
 import no_triton

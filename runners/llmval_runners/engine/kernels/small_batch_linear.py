@@ -6,7 +6,7 @@ left operand of the tensor cores, because it fills their 64 rows and x would not
 block of W before it waits for the kernel that computes x.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -15,6 +15,7 @@ from llmval_runners.engine.kernels.fused_ops import LinearInput, has_pdl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 MAX_ROWS = 64
+_SMALLEST_BLOCK = 512  # of one row's product: a program then reads at least 512 consecutive bytes of a row of W
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
@@ -84,6 +85,8 @@ def tiles_for(rows: int, features: int, width: int, fp8: bool, processors: int, 
     programs, splits = features // 64, 1
     if rows == 1:
         choice = TileConfig(8, 1024, 4, 4) if fp8 else TileConfig(2, 2048, 4, 3)
+        while width % choice.block and choice.block > _SMALLEST_BLOCK:  # a tile of the same size, from more rows of W
+            choice = replace(choice, features=choice.features * 2, block=choice.block // 2)
     elif fp8:
         choice = TileConfig(64, 256, 4, 4)
     elif programs > processors:
