@@ -93,6 +93,62 @@ for splits in (1, 2, 3, 8, 64):
         assert int(longest.max()) <= -(-width // splits)  # no part has more than its share
 """
 
+_DECODE = '''
+from types import SimpleNamespace
+import torch
+from torch.nn.attention import flex_attention as library
+
+library.flex_attention(*torch.randn(3, 1, 1, 128, 16))  # loads Inductor before the empty modules are there
+
+import no_triton
+torch.compile = lambda function, **_: function
+
+from llmval_runners.engine.attention import flex
+from llmval_runners.engine.attention.backend import Tokens
+
+torch.manual_seed(0)
+PAGES, PAGE, HEADS, KV_HEADS, DIM, WIDE = 12, 128, 4, 2, 16, 3
+pool = torch.randn(1, 2, KV_HEADS, PAGES * PAGE, DIM)
+attention = flex.FlexAttention(SimpleNamespace(pool=pool, page_size=PAGE), HEADS)
+positions = torch.tensor([0, 127, 128, 300], dtype=torch.int32)
+table = torch.randperm(PAGES).int().view(4, WIDE)
+tokens = Tokens(torch.zeros(4).long(), torch.arange(4), positions)
+qkv = torch.randn(4, HEADS + 2 * KV_HEADS, DIM)
+calls = []
+
+def paged(q, keys, values, block_mask, return_aux=None, **_):
+    """What the compiled kernel computes. The eager function looks at the mask alone and not at the pages."""
+    calls.append((q.data_ptr() == qkv.data_ptr(), return_aux is not None))
+    out, logs = torch.zeros_like(q), torch.full(q.shape[:3], float("-inf"))
+    for b in range(len(q)):
+        some = block_mask.kv_indices[b, 0, 0, : int(block_mask.kv_num_blocks[b, 0, 0])]
+        whole = block_mask.full_kv_indices[b, 0, 0, : int(block_mask.full_kv_num_blocks[b, 0, 0])]
+        some, whole = ((pages[:, None] * PAGE + torch.arange(PAGE)).flatten() for pages in (some, whole))
+        slots = torch.cat((whole, some[block_mask.mask_mod(torch.tensor(b), 0, 0, some)])).long()
+        if len(slots):
+            k, v = (side[0][:, slots].repeat_interleave(HEADS // KV_HEADS, 0) for side in (keys, values))
+            scores = q[b] @ k.transpose(1, 2) * DIM**-0.5
+            out[b], logs[b] = scores.softmax(-1) @ v, scores.logsumexp(-1)
+    return out if return_aux is None else (out, SimpleNamespace(lse=logs))
+
+flex.flex_attention = paged
+found = {}
+for splits in (1, 2, 3):
+    flex.splits_for = lambda batch, kv_heads: splits
+    found[splits] = attention.decode(tokens, table)(qkv, *pool[0])
+assert calls == [(True, False), (False, True), (False, True)], "a whole context copies nothing and needs no logarithm"
+for row, position in enumerate(positions.tolist()):
+    slots = [int(table[row, at // PAGE]) * PAGE + at % PAGE for at in range(position + 1)]
+    k, v = (side[:, slots].repeat_interleave(HEADS // KV_HEADS, 0) for side in pool[0])
+    expected = torch.nn.functional.scaled_dot_product_attention(qkv[row, :HEADS, None], k, v).flatten()
+    for splits, got in found.items():
+        assert torch.allclose(got[row], expected, atol=1e-5), (splits, row)
+'''
+
+
+def test_decodes_equal_plain_attention_whole_and_in_parts() -> None:
+    run(_DECODE)
+
 
 def test_fixed_tables_give_the_same_as_a_steps_own_tables() -> None:
     run(_CAPTURED)

@@ -154,9 +154,16 @@ def decode_attention(
     """Attention of one token per sequence: [sequences, heads · head dim]. To be compiled.
 
     Flex attention serves a context with one program per KV head. So each context is split here into `splits` rows of
-    `mask`, and the results are combined by their log-sum-exp, as in flash-decoding.
+    `mask`, and the results are combined by their log-sum-exp, as in flash-decoding. A whole context needs neither a
+    copy of its queries nor the log-sum-exp, which would be two more kernels a layer.
     """
-    q = _queries(qkv, heads, keys.dtype).repeat_interleave(splits, 0)[:, :, None]
+    q = _queries(qkv, heads, keys.dtype)[:, :, None]
+    if splits == 1:
+        whole = flex_attention(
+            q, keys[None], values[None], block_mask=mask, enable_gqa=True, kernel_options=_DECODE_OPTIONS
+        )
+        return whole.flatten(1).to(qkv.dtype)
+    q = q.repeat_interleave(splits, 0)
     out, aux = flex_attention(
         q, keys[None], values[None], block_mask=mask, enable_gqa=True, kernel_options=_DECODE_OPTIONS,
         return_aux=AuxRequest(lse=True),
