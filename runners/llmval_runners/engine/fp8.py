@@ -6,7 +6,8 @@ x · Wᵀ ≈ (x8 · W8ᵀ) · scale of the row · scale of the feature.
 
 Transformer Engine (`--fp8-mode transformer-engine`): each weight matrix has one scale, also computed once. Activations
 get one scale per call, from the largest value in the call (recipe Float8CurrentScaling). All rows of a step share that
-scale, so the other sequences of a batch change a row's result within FP8's rounding.
+scale, so the other sequences of a batch change a row's result within FP8's rounding. In a step of few rows, this
+engine's kernels quantise for the library, which takes a memset and two kernels more for each product.
 
 The LM head stays in bfloat16 in both modes.
 """
@@ -125,6 +126,19 @@ class TeLinear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """bfloat16 [rows, in] → [rows, out]."""
         out: torch.Tensor = self.inner(self.engine.pad_rows(x))[: len(x)]
+        return out
+
+    def of_fp8(self, values: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """(values · scale) · Wᵀ in `dtype`: E4M3 [rows, in], float32 [1] → [rows, out].
+
+        The number of rows is a multiple of `TE_ROWS`.
+        """
+        weight = self.inner.weight
+        given = self.engine.te.Float8Tensor(
+            shape=values.shape, dtype=dtype, data=values.view(torch.uint8), fp8_scale_inv=scale,
+            fp8_dtype=weight._fp8_dtype, quantizer=weight._quantizer, device=values.device,
+        )  # fmt: skip
+        out: torch.Tensor = self.inner(given)
         return out
 
 

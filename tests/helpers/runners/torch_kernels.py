@@ -14,16 +14,28 @@ torch.cuda.get_device_properties = lambda device=None: SimpleNamespace(multi_pro
 
 
 def add_rms_norm(
-    x: torch.Tensor, residual_update: torch.Tensor | None, weight: torch.Tensor, eps: float, fp8: bool
-) -> LinearInput:
+    x: torch.Tensor, residual_update: torch.Tensor | None, weight: torch.Tensor, eps: float, fp8: bool,
+    largest: bool = False,
+) -> LinearInput:  # fmt: skip
     if residual_update is not None:
         x += residual_update.sum(0)
-    return LinearInput(F.rms_norm(x, weight.shape, weight, eps), None)
+    return linear_input(F.rms_norm(x, weight.shape, weight, eps), fp8, largest)
 
 
-def silu_mul(gate_up: torch.Tensor, fp8: bool) -> LinearInput:
+def silu_mul(gate_up: torch.Tensor, fp8: bool, largest: bool = False) -> LinearInput:
     gate, up = gate_up.chunk(2, dim=-1)
-    return LinearInput(F.silu(gate) * up, None)
+    return linear_input(F.silu(gate) * up, fp8, largest)
+
+
+def linear_input(x: torch.Tensor, fp8: bool, largest: bool = False) -> LinearInput:
+    return LinearInput(x, None, x.abs().amax(1).float() if largest else None)
+
+
+def with_one_scale(x: LinearInput, multiple: int) -> LinearInput:
+    assert x.largest is not None and len(x.largest) == len(x.values)
+    scale = torch.tensor(448.0) / x.largest.max()
+    filled = F.pad(x.values.float() * scale, (0, 0, 0, -len(x.values) % multiple))
+    return LinearInput(filled.to(torch.float8_e4m3fn), (1 / scale).reshape(1))
 
 
 def rope_and_cache(
@@ -51,6 +63,8 @@ def in_two_parts(
 for _name, _stand_in in {
     "add_rms_norm": add_rms_norm,
     "silu_mul": silu_mul,
+    "linear_input": linear_input,
+    "with_one_scale": with_one_scale,
     "rope_and_cache": rope_and_cache,
     "small_batch_linear": in_two_parts,
     "tiles_for": lambda *sizes: "split" if sizes[-1] else "whole",

@@ -34,6 +34,7 @@ from llmval_runners.process.errors import Refused
 from llmval_runners.process.placement import Placement
 
 from tests.helpers.runners import fake_te
+from tests.helpers.runners.own_process import run
 
 CPU = torch.device("cpu")
 TINY = SHAPES["tiny"]
@@ -98,6 +99,63 @@ def test_a_model_of_such_layers_is_near_the_plain_one(monkeypatch) -> None:
     assert isinstance(model.head, Linear)
     assert fp8_kernel(plain) is None
     assert "Transformer Engine 2.20.2, Float8CurrentScaling" in (fp8_kernel(model) or "")
+
+
+_DECODER = """
+from types import SimpleNamespace
+import torch_kernels
+import pytest
+import torch
+import fake_te
+from llmval_runners.engine import fp8
+from llmval_runners.engine.attention.backend import Tokens
+from llmval_runners.engine.gpu import decoder
+from llmval_runners.engine.kv_cache import PagedKVCache
+from llmval_runners.engine.loader import linear_maker
+from llmval_runners.engine.parallel import Parallel
+from llmval_runners.engine.shapes import SHAPES
+from llmval_runners.engine.weights import build, random_weights
+from llmval_runners.process.errors import Refused
+
+te = fake_te.install(pytest.MonkeyPatch())
+CPU, TINY = torch.device("cpu"), SHAPES["tiny"]
+model = build(TINY, random_weights(3, CPU), Parallel(CPU), torch.float32, linear_maker("transformer-engine"))
+cache = PagedKVCache(TINY, tensor_parallel=1, pages=1, page_size=320, dtype=torch.float32, device=CPU)
+
+def hidden(fused, count):
+    te.rows.clear(), te.quantised_rows.clear()
+    rows = torch.zeros(count, dtype=torch.int32)
+    tokens = Tokens(torch.arange(count), rows, torch.arange(count, dtype=torch.int32))
+    with torch.inference_mode():
+        x, update = fused.forward(tokens, rows[:1, None], torch_kernels.causal)
+    return x + update[0]
+
+fused = decoder.FusedDecoder(model, cache)
+assert te.rows == [16, 16] and te.quantised_rows == [16], "one product of each kind, compared"
+for count in (1, 16, 27, 256, 257):
+    found = hidden(fused, count)
+    products, padded = 4 * TINY.layers, -(-count // 16) * 16
+    assert te.rows == [padded] * products
+    assert te.quantised_rows == ([padded] * products if count <= 256 else []), count
+    decoder.MAX_QUANTISED_ROWS = 0
+    expected = hidden(fused, count)
+    assert te.quantised_rows == []
+    decoder.MAX_QUANTISED_ROWS = 256
+    assert found.shape == expected.shape and float((found - expected).norm() / expected.norm()) < 1e-6, count
+
+def with_powers_of_two(x):  # another recipe
+    scale = 2.0 ** torch.floor(torch.log2(448.0 / x.abs().max())).reshape(1)
+    return (x.float() * scale).to(torch.float8_e4m3fn).view(torch.uint8), 1 / scale
+
+fake_te.quantised = with_powers_of_two
+with pytest.raises(Refused, match="2.20.2 multiplies values that are quantised already to other results"):
+    decoder.FusedDecoder(model, cache)
+"""
+
+
+def test_the_gpu_decoder_quantises_for_the_library_as_the_library_does() -> None:
+    """In steps up to 256 rows; a library whose own products differ is refused."""
+    run(_DECODER)
 
 
 @pytest.mark.parametrize("asks", ["load test", "long context"])

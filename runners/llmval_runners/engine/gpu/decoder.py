@@ -1,8 +1,8 @@
 """The decoder's step on a GPU: the arithmetic of `model.Decoder.forward` in seven to nine kernels a layer.
 
 Matrix products of 1 to 64 rows use `small_batch_linear`, larger ones cuBLAS. If Transformer Engine made the layers, it
-computes all of them. All inputs of a step are tensors of fixed size, so the same code runs eagerly and is captured in a
-CUDA graph.
+computes all of them, and the kernels here quantise its inputs up to 256 rows. All inputs of a step are tensors of fixed
+size, so the same code runs eagerly and is captured in a CUDA graph.
 """
 
 from contextlib import nullcontext
@@ -10,17 +10,25 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 from llmval_runners.engine.attention.backend import Attend, Tokens
-from llmval_runners.engine.fp8 import Fp8Weight, TeLinear
+from llmval_runners.engine.fp8 import TE_ROWS, Fp8Weight, TeLinear
 from llmval_runners.engine.kernels.fused_ops import (
     LinearInput,
     add_rms_norm,
     linear_input,
     rope_and_cache,
     silu_mul,
+    with_one_scale,
 )
 from llmval_runners.engine.kernels.small_batch_linear import MAX_ROWS, small_batch_linear, tiles_for
 from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.model import Decoder, Layer, Linear, activate, norm_heads
+from llmval_runners.process.errors import Refused
+
+# With more rows, Transformer Engine quantises its inputs itself: its own kernels take little of the time then, and
+# ours would look for the largest of many values in each program.
+MAX_QUANTISED_ROWS = 256
+# Of Transformer Engine's product of values that are quantised here, beside that of the values that it quantises.
+_MOST_DIFFERENCE = 1e-3
 
 
 class FusedDecoder:
@@ -29,13 +37,35 @@ class FusedDecoder:
     def __init__(self, model: Decoder, cache: PagedKVCache) -> None:
         self.model, self.cache = model, cache
         first = model.layers[0].qkv
-        self.fp8 = isinstance(first, Fp8Weight)  # not TeLinear, which quantises its own inputs
+        self.fp8 = isinstance(first, Fp8Weight)  # not TeLinear, whose inputs have one scale for all rows
+        self._te = isinstance(first, TeLinear)
         # Entered around a step's products.
         self.autocast = first.engine.autocast if isinstance(first, TeLinear) else nullcontext
         device = model.embedding.device
         self._processors = torch.cuda.get_device_properties(device).multi_processor_count
         # The next kernel adds the partial sums of a split product. An all-reduce needs the complete sum.
         self._keep_partial_sums = model.parallel.size == 1
+        if isinstance(first, TeLinear):
+            self._check_quantised(first)
+
+    @torch.inference_mode()
+    def _check_quantised(self, layer: TeLinear) -> None:
+        """Refuse a Transformer Engine that gives other results for inputs that are quantised here than for its own.
+
+        Its recipe has options that an environment variable sets, and its tensors are no stable interface.
+        """
+        dtype, device, version = self.model.embedding.dtype, self.model.embedding.device, layer.engine.version
+        draw = torch.Generator(device).manual_seed(0)
+        x = torch.randn(3, layer.weight.shape[1], generator=draw, device=device).to(dtype)
+        with self.autocast():
+            own, expected = self.linear(layer, linear_input(x, False, True), split=False)[0].float(), layer(x).float()
+        difference = float((own - expected).norm() / expected.norm())
+        if not difference < _MOST_DIFFERENCE:
+            raise Refused(
+                f"Transformer Engine {version} multiplies values that are quantised already to other results than its "
+                f"own (relative difference {difference:.2g}): unset NVTE_FP8_CURRENT_SCALING_POWER_2_SCALES if it is "
+                "set, or pass --fp8-mode native."
+            )
 
     def forward(
         self, tokens: Tokens, page_table: torch.Tensor, attend: Attend, output_indices: torch.Tensor | None = None,
@@ -92,7 +122,8 @@ class FusedDecoder:
     def qkv(self, index: int, x: torch.Tensor, residual_update: torch.Tensor | None) -> torch.Tensor:
         """Layer `index` up to its query, key and value projection: [partial sums, tokens, …]. Changes `x` in place."""
         layer = self.model.layers[index]
-        normed = add_rms_norm(x, residual_update, layer.attention_norm, self.model.shape.norm_eps, self.fp8)
+        eps, largest = self.model.shape.norm_eps, self._largest(len(x))
+        normed = add_rms_norm(x, residual_update, layer.attention_norm, eps, self.fp8, largest)
         if layer.query_norm is None:
             return _biased(self.linear(layer.qkv, normed, split=True), layer.qkv_bias)
         return self._norm_heads(layer, _biased(self.linear(layer.qkv, normed, split=False), layer.qkv_bias))
@@ -110,12 +141,12 @@ class FusedDecoder:
 
     def post_attention(self, index: int, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """Layer `index` after its attention: the partial sums of its MLP. Adds the attention's output to `x`."""
-        layer, fp8 = self.model.layers[index], self.fp8
-        attention_update = self._reduced(layer.output, linear_input(attended, fp8), layer.output_bias)
+        layer, fp8, largest = self.model.layers[index], self.fp8, self._largest(len(x))
+        attention_update = self._reduced(layer.output, linear_input(attended, fp8, largest), layer.output_bias)
         # The norm's result is not named, so that its memory is free again for the next products.
         gate_up = self.linear(
             layer.gate_up,
-            add_rms_norm(x, attention_update, layer.mlp_norm, self.model.shape.norm_eps, fp8),
+            add_rms_norm(x, attention_update, layer.mlp_norm, self.model.shape.norm_eps, fp8, largest),
             split=False,
         )
         gate_up = _biased(gate_up, layer.gate_up_bias)
@@ -123,11 +154,15 @@ class FusedDecoder:
 
     def _activated(self, gate_up: torch.Tensor) -> LinearInput:
         """activation(gate) · up of gate_up [rows, 2 · width]. The fused kernel has SiLU only."""
-        name = self.model.shape.activation
+        name, largest = self.model.shape.activation, self._largest(len(gate_up))
         if name == "silu":
-            return silu_mul(gate_up, self.fp8)
+            return silu_mul(gate_up, self.fp8, largest)
         gate, up = gate_up.chunk(2, dim=-1)
-        return linear_input(activate(name, gate) * up, self.fp8)
+        return linear_input(activate(name, gate) * up, self.fp8, largest)
+
+    def _largest(self, rows: int) -> bool:
+        """Whether the kernels before a product of `rows` also find the largest value of each row."""
+        return self._te and rows <= MAX_QUANTISED_ROWS
 
     def last_layer(
         self, x: torch.Tensor, attended: torch.Tensor, output_indices: torch.Tensor | None
@@ -147,7 +182,11 @@ class FusedDecoder:
     def linear(self, layer: Linear | Fp8Weight | TeLinear, x: LinearInput, *, split: bool) -> torch.Tensor:
         """x · Wᵀ: [partial sums, rows, out]. Without `split`, there is one partial sum."""
         if isinstance(layer, TeLinear):
-            return layer(x.values)[None]
+            if x.largest is None:
+                return layer(x.values)[None]
+            quantised = with_one_scale(x, TE_ROWS)
+            assert quantised.scales is not None
+            return layer.of_fp8(quantised.values, quantised.scales, x.values.dtype)[: len(x.values)][None]
         (features, width), rows = layer.weight.shape, len(x.values)
         dtype = self.model.embedding.dtype
         scales = layer.scales if isinstance(layer, Fp8Weight) else None

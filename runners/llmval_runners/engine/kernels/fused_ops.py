@@ -21,20 +21,26 @@ def has_pdl(device: torch.device) -> bool:
 
 @triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
 def _store_rows(  # type: ignore[no-untyped-def]  # the arguments are Triton's
-    out, scales, row, places, mask, values, FP8: tl.constexpr,
+    out, scales, row, places, mask, values, FP8: tl.constexpr, LARGEST: tl.constexpr,
 ):  # fmt: skip
-    """Store one row, unchanged or in E4M3 with one scale for the row (value = stored · scale)."""
+    """Store one row, unchanged or in E4M3 with one scale for the row (value = stored · scale).
+
+    If LARGEST, `scales` gets the largest absolute value that was stored, not a scale.
+    """
     if FP8:
         scale = tl.maximum(tl.max(tl.abs(values)), _TINY) / 448.0
         tl.store(scales + row, scale)
         values = tl.minimum(tl.maximum(values / scale, -448.0), 448.0)
-    tl.store(out + places, values.to(out.dtype.element_ty), mask)
+    stored = values.to(out.dtype.element_ty)
+    if LARGEST:
+        tl.store(scales + row, tl.max(tl.abs(stored.to(tl.float32))))
+    tl.store(out + places, stored, mask)
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
 def _norm(  # type: ignore[no-untyped-def]  # the arguments are Triton's
     x, residual_update, weight, out, scales, width, eps, part_stride, PARTS: tl.constexpr, FP8: tl.constexpr,
-    BLOCK: tl.constexpr, PDL: tl.constexpr,
+    LARGEST: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
@@ -52,12 +58,12 @@ def _norm(  # type: ignore[no-untyped-def]  # the arguments are Triton's
         value = value.to(x.dtype.element_ty).to(tl.float32)
         tl.store(x + places, value.to(x.dtype.element_ty), mask)
     normed = value * tl.rsqrt(tl.sum(value * value) / width + eps) * norm_weight
-    _store_rows(out, scales, row, places, mask, normed, FP8)
+    _store_rows(out, scales, row, places, mask, normed, FP8, LARGEST)
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
 def _silu_mul(  # type: ignore[no-untyped-def]  # the arguments are Triton's
-    gate_up, out, scales, width, FP8: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
+    gate_up, out, scales, width, FP8: tl.constexpr, LARGEST: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
@@ -67,7 +73,7 @@ def _silu_mul(  # type: ignore[no-untyped-def]  # the arguments are Triton's
     mask = columns < width
     gate = tl.load(gate_up + row * 2 * width + columns, mask, 0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * width + width + columns, mask, 0.0).to(tl.float32)
-    _store_rows(out, scales, row, row * width + columns, mask, gate * tl.sigmoid(gate) * up, FP8)
+    _store_rows(out, scales, row, row * width + columns, mask, gate * tl.sigmoid(gate) * up, FP8, LARGEST)
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
@@ -81,7 +87,42 @@ def _quantise(  # type: ignore[no-untyped-def]  # the arguments are Triton's
     columns = tl.arange(0, BLOCK)
     mask = columns < width
     value = tl.load(x + row * width + columns, mask, 0.0).to(tl.float32)
-    _store_rows(out, scales, row, row * width + columns, mask, value, True)
+    _store_rows(out, scales, row, row * width + columns, mask, value, True, False)
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _largest(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, largest, width, BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    value = tl.load(x + row * width + columns, columns < width, 0.0).to(tl.float32)
+    tl.store(largest + row, tl.max(tl.abs(value)))
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _one_scale(  # type: ignore[no-untyped-def]  # the arguments are Triton's
+    x, largest, out, inverse, rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Store a part of one row in E4M3, with the scale of all rows. Rows from `rows` on become zeros."""
+    if PDL:
+        gdc_launch_dependents()
+        gdc_wait()
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = columns < width
+    every = tl.arange(0, ROWS)
+    top = tl.max(tl.load(largest + every, every < rows, 0.0))
+    # As `compute_scale_from_amax` of Transformer Engine, whose division rounds to nearest.
+    scale = tl.where((top > 0.0) & (top < float("inf")), tl.div_rn(448.0, top), 1.0)
+    scale = tl.minimum(scale, 3.4028234663852886e38)
+    value = tl.load(x + row * width + columns, mask & (row < rows), 0.0).to(tl.float32) * scale
+    tl.store(out + row * width + columns, value.to(out.dtype.element_ty), mask)
+    if (row == 0) & (tl.program_id(1) == 0):
+        tl.store(inverse, tl.div_rn(1.0, scale))
 
 
 @triton.jit
@@ -138,58 +179,98 @@ def _rotate_write(  # type: ignore[no-untyped-def]  # the arguments are Triton's
 
 
 class LinearInput:
-    """The input of a linear layer: `values` [rows, width]; if they are E4M3, also `scales` float32 [rows]."""
+    """The input of a linear layer: `values` [rows, width]; if they are E4M3, also `scales` float32 [rows].
 
-    __slots__ = ("scales", "values")
+    `largest` float32 [rows] holds the largest absolute value of each row, if it was asked for.
+    """
 
-    def __init__(self, values: torch.Tensor, scales: torch.Tensor | None) -> None:
-        self.values, self.scales = values, scales
+    __slots__ = ("largest", "scales", "values")
+
+    def __init__(self, values: torch.Tensor, scales: torch.Tensor | None, largest: torch.Tensor | None = None) -> None:
+        self.values, self.scales, self.largest = values, scales, largest
 
     @classmethod
-    def empty(cls, rows: int, width: int, like: torch.Tensor, fp8: bool) -> "LinearInput":
-        """Uninitialised memory: E4M3 with scales if `fp8`, otherwise the type of `like`."""
+    def empty(cls, rows: int, width: int, like: torch.Tensor, fp8: bool, largest: bool = False) -> "LinearInput":
+        """Uninitialised memory: E4M3 with scales if `fp8`, otherwise the type of `like`, with `largest` if asked."""
         values = torch.empty(rows, width, dtype=torch.float8_e4m3fn if fp8 else like.dtype, device=like.device)
-        return cls(values, torch.empty(rows, dtype=torch.float32, device=like.device) if fp8 else None)
+        per_row = torch.empty(rows, dtype=torch.float32, device=like.device) if fp8 or largest else None
+        return cls(values, per_row if fp8 else None, per_row if largest else None)
+
+    @property
+    def per_row(self) -> torch.Tensor | None:
+        """What a kernel writes beside the values."""
+        return self.scales if self.largest is None else self.largest
 
 
 def add_rms_norm(
-    x: torch.Tensor, residual_update: torch.Tensor | None, weight: torch.Tensor, eps: float, fp8: bool
+    x: torch.Tensor,
+    residual_update: torch.Tensor | None,
+    weight: torch.Tensor,
+    eps: float,
+    fp8: bool,
+    largest: bool = False,
 ) -> LinearInput:
     """Add the sum of `residual_update` [partial sums, rows, width] to x [rows, width] in place; RMSNorm of the sum."""
-    out = LinearInput.empty(x.shape[0], x.shape[1], x, fp8)
+    out = LinearInput.empty(x.shape[0], x.shape[1], x, fp8, largest)
     width, launch = x.shape[1], has_pdl(x.device)
     block = triton.next_power_of_2(width)
     _norm[(len(x),)](
-        x, residual_update, weight, out.values, out.scales, width, eps, x.numel(),
-        PARTS=0 if residual_update is None else len(residual_update), FP8=fp8, BLOCK=block, PDL=launch,
+        x, residual_update, weight, out.values, out.per_row, width, eps, x.numel(),
+        PARTS=0 if residual_update is None else len(residual_update), FP8=fp8, LARGEST=largest, BLOCK=block, PDL=launch,
         num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
     )  # fmt: skip
     return out
 
 
-def silu_mul(gate_up: torch.Tensor, fp8: bool) -> LinearInput:
+def silu_mul(gate_up: torch.Tensor, fp8: bool, largest: bool = False) -> LinearInput:
     """silu(gate) · up of `gate_up` [rows, 2 · width]."""
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out, launch = LinearInput.empty(rows, width, gate_up, fp8), has_pdl(gate_up.device)
-    block = triton.next_power_of_2(width) if fp8 else min(2048, triton.next_power_of_2(width))
+    out, launch = LinearInput.empty(rows, width, gate_up, fp8, largest), has_pdl(gate_up.device)
+    whole = triton.next_power_of_2(width)
+    block = whole if fp8 or largest else min(2048, whole)
     _silu_mul[(rows, triton.cdiv(width, block))](
-        gate_up, out.values, out.scales, width, FP8=fp8, BLOCK=block, PDL=launch,
+        gate_up, out.values, out.per_row, width, FP8=fp8, LARGEST=largest, BLOCK=block, PDL=launch,
         num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
     )  # fmt: skip
     return out
 
 
-def linear_input(x: torch.Tensor, fp8: bool) -> LinearInput:
+def linear_input(x: torch.Tensor, fp8: bool, largest: bool = False) -> LinearInput:
     """x [rows, width], quantised if `fp8`."""
+    block, launch = triton.next_power_of_2(x.shape[1]), has_pdl(x.device)
+    if largest:
+        found = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        _largest[(len(x),)](
+            x, found, x.shape[1], BLOCK=block, PDL=launch, num_warps=min(16, max(4, block // 512)), launch_pdl=launch
+        )
+        return LinearInput(x, None, found)
     if not fp8:
         return LinearInput(x, None)
-    out, launch = LinearInput.empty(x.shape[0], x.shape[1], x, True), has_pdl(x.device)
-    block = triton.next_power_of_2(x.shape[1])
+    out = LinearInput.empty(x.shape[0], x.shape[1], x, True)
     _quantise[(len(x),)](
         x, out.values, out.scales, x.shape[1], BLOCK=block, PDL=launch,
         num_warps=min(16, max(4, block // 512)), launch_pdl=launch,
     )  # fmt: skip
     return out
+
+
+def with_one_scale(x: LinearInput, multiple: int) -> LinearInput:
+    """x, whose `largest` is known, in E4M3 with one scale: value = stored · scales, as Transformer Engine's current
+    scaling rounds it. `scales` is float32 [1]. Rows of zeros fill `values` up to a multiple of `multiple`.
+
+    Each program looks for the largest value of all rows, so this is for few rows.
+    """
+    assert x.largest is not None
+    (rows, width), device = x.values.shape, x.values.device
+    padded, launch = -(-rows // multiple) * multiple, has_pdl(device)
+    values = torch.empty(padded, width, dtype=torch.float8_e4m3fn, device=device)
+    inverse = torch.empty(1, dtype=torch.float32, device=device)
+    block = min(2048, triton.next_power_of_2(width))
+    _one_scale[(padded, triton.cdiv(width, block))](
+        x.values, x.largest, values, inverse, rows, width, ROWS=triton.next_power_of_2(rows), BLOCK=block, PDL=launch,
+        num_warps=4, launch_pdl=launch,
+    )  # fmt: skip
+    return LinearInput(values, inverse)
 
 
 def rope_and_cache(
