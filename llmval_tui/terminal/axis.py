@@ -1,6 +1,7 @@
 """The axes of charts: round ranges, round times, the width of a dot, and their labels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmval_tui.terminal.format import number
@@ -11,13 +12,12 @@ _TIMES_S = (
     0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600,
     43200, 86400,
 )  # fmt: skip
-# Widths of a dot: close to each other, so that a run fills the chart.
-_DOTS_S = (
-    0.1, 0.2, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 90, 120, 150, 180, 240, 300, 360,
-    480, 600, 720, 900, 1200, 1500, 1800, 2400, 3600, 5400, 7200, 10800, 14400, 21600, 28800, 43200, 86400,
-)  # fmt: skip
 FITTED_FROM = 0.6  # a band whose lowest value is over this share of its highest does not begin at 0
-SHORTEST_AXIS_S = 60.0
+UNKNOWN_END_S = 60.0  # the axes of a run without an expected end are this length times a power of GROWTH
+SHORTEST_AXIS_S = 30.0  # narrower, each of the first values would be some cells wide
+# An axis that has become too short is made longer by a quarter. So at least 80 % of a chart are filled, except in the
+# first seconds, and it is drawn again 20 times in a run of an hour. A doubled axis would leave half of the chart blank.
+GROWTH = 1.25
 
 
 def range_top(highest: float | None, least: float = 0.0) -> float:
@@ -69,24 +69,46 @@ class TimeAxis:
         return math.floor((at_s - self.start_s) / self.dot_s)
 
 
-def time_axis(span_s: float, dots: int, least_dot_s: float = 0.0, start_s: float = 0.0) -> TimeAxis:
-    """An axis with room for `span_s` seconds; the dots have a round width, at least `least_dot_s`.
+def time_axis(span_s: float, dots: int, start_s: float = 0.0) -> TimeAxis:
+    """An axis on which `span_s` seconds take the whole width, whatever the width of a dot is then."""
+    dots = max(1, dots)
+    return TimeAxis(start_s, max(span_s, 1e-3) / dots, dots)
 
-    Args:
-        least_dot_s: the time between two samples, or the width of a bucket: narrower dots would stay empty.
+
+def coarser(axis: TimeAxis, step_s: float) -> TimeAxis:
+    """The same time in dots of at least `step_s` seconds: the axis itself if its dots are not narrower."""
+    if axis.dot_s >= step_s * (1 - 1e-9):
+        return axis
+    span_s = axis.dot_s * axis.dots
+    dots = max(1, math.floor(span_s / step_s + 1e-9))
+    return TimeAxis(axis.start_s, span_s / dots, dots)
+
+
+def usual_step(steps_s: Sequence[float]) -> float:
+    """The time between two values, from the times between the newest ones: rounded to one digit; 0 without any.
+
+    Rounded, because the columns of a chart depend on it: a clock that is off by a millisecond must not draw it again.
     """
-    wanted = max(span_s / max(1, dots), least_dot_s)
-    dot_s = next((width for width in _DOTS_S if width >= wanted * (1 - 1e-9)), None)
-    if dot_s is None:
-        dot_s = math.ceil(wanted / _DOTS_S[-1]) * _DOTS_S[-1]
-    return TimeAxis(start_s, dot_s, dots)
+    known = sorted(step for step in steps_s if step > 0)
+    if not known:
+        return 0.0
+    middle = known[len(known) // 2]
+    power = 10.0 ** math.floor(math.log10(middle))
+    return round(middle / power) * power
 
 
 def whole_run_s(elapsed_s: float, expected_s: float | None) -> float:
-    """The length of the axis of a run: to its expected end, and doubled from there whenever that has passed."""
-    span = expected_s if expected_s is not None and expected_s > 0 else SHORTEST_AXIS_S
+    """The length of the axis of a run that is at work: a little more than what has passed, by steps of `GROWTH`.
+
+    The last step but those of a late run ends at the expected end. How far a run has come is what its progress bar
+    says; a chart shows what has been measured, and so uses its whole width from the first half minute on.
+    """
+    span = expected_s if expected_s is not None and expected_s > 0 else UNKNOWN_END_S
+    wanted = max(elapsed_s, SHORTEST_AXIS_S)
+    while span / GROWTH >= wanted:
+        span /= GROWTH
     while span < elapsed_s:
-        span *= 2
+        span *= GROWTH
     return span
 
 
@@ -125,9 +147,10 @@ def clock(seconds: float, step_s: float = 1.0) -> str:
 
 def dot_width(seconds: float) -> str:
     """The width of a dot in words: `0.5 s`, `5 min`, `2 h`."""
-    if seconds < 60:
-        return f"{seconds:g} s"
-    return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:g} h"
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size * 0.995:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def range_label(value: float, other: float = 0.0) -> str:

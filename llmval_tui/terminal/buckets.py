@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 NARROWEST_S = 0.5
 MOST_BUCKETS = 1024
+MOST_DIVISIONS = 4  # into spans that are kept: those of the charts that show a series at the same time
 _Data = tuple[float, "array[float]", "array[float]", "array[float]", "array[int]"]
 
 
@@ -36,7 +37,7 @@ class Buckets:
     One thread may add values while others read: a reader sees all arrays before or after a merge, never between.
     """
 
-    __slots__ = ("_data", "_most", "start_s")
+    __slots__ = ("_corrections", "_data", "_kept", "_most", "_whole", "start_s")
 
     def __init__(self, width_s: float = NARROWEST_S, most: int = MOST_BUCKETS, start_s: float = 0.0) -> None:
         if most < 2 or most % 2 or not width_s > 0:
@@ -45,6 +46,9 @@ class Buckets:
         self.start_s = start_s
         # Width, lowest and highest (+inf and -inf in an empty bucket), sums, counts. Replaced as a whole by a merge.
         self._data: _Data = (width_s, array("d"), array("d"), array("d"), array("L"))
+        self._whole: Bucket | None = None
+        self._corrections = 0  # values that came into a bucket before the newest one
+        self._kept: dict[tuple[float, float, float, int], list[Bucket | None]] = {}  # closed spans, see `spans`
 
     @property
     def width_s(self) -> float:
@@ -69,10 +73,18 @@ class Buckets:
             highest.extend([-math.inf] * missing)
             totals.extend([0.0] * missing)
             counts.extend([0] * missing)  # the last one: a reader looks no further than the counts
+        self._corrections += index + 1 < len(counts)
         lowest[index] = min(lowest[index], value)
         highest[index] = max(highest[index], value)
         totals[index] += value
         counts[index] += 1
+        known = self._whole
+        self._whole = Bucket(
+            value if known is None else min(known.lowest, value),
+            value if known is None else max(known.highest, value),
+            value + (known.total if known is not None else 0.0),
+            1 + (known.samples if known is not None else 0),
+        )
 
     def _halve(self) -> None:
         """Merge the buckets two and two."""
@@ -114,6 +126,25 @@ class Buckets:
             return None
         return Bucket(min(lowest[first:last]), max(highest[first:last]), sum(totals[first:last]), count)
 
+    def spans(self, start_s: float, span_s: float, count: int) -> list[Bucket | None]:
+        """The values of `count` adjacent spans of `span_s` seconds from `start_s` on, as `between` gives them.
+
+        A chart asks for the same spans each second, and only the newest ones change: the others are kept.
+        """
+        width_s, counts = self.width_s, len(self)
+        key = start_s, span_s, width_s, self._corrections
+        kept = self._kept.get(key)
+        if kept is None:
+            if len(self._kept) >= MOST_DIVISIONS:
+                self._kept.clear()
+            kept = self._kept[key] = []
+        found = [self.between(start_s + i * span_s, start_s + (i + 1) * span_s) for i in range(len(kept), count)]
+        # A span is closed if it ends before the newest bucket; one less, because the ends are not exact numbers.
+        closed = int(((counts - 1) * width_s + self.start_s - start_s) // span_s) - 1
+        shown = [*kept[:count], *found]
+        kept.extend(shown[len(kept) : max(0, closed)])
+        return shown
+
     def whole(self) -> Bucket | None:
         """All values together; None without a value."""
-        return self.between(self.start_s, self.end_s + self.width_s)
+        return self._whole

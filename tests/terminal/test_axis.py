@@ -3,13 +3,16 @@
 import pytest
 
 from llmval_tui.terminal.axis import (
+    GROWTH,
     band_range,
     clock,
+    coarser,
     dot_width,
     fitted_range,
     range_label,
     range_top,
     time_axis,
+    usual_step,
     whole_run_s,
 )
 
@@ -42,19 +45,43 @@ def test_a_fitted_range_contains_equal_values() -> None:
     assert bottom <= 5.0 <= top and bottom < top
 
 
-def test_dots_have_a_round_width_and_the_axis_holds_the_span() -> None:
+def test_the_axis_is_the_span_and_a_coarser_one_is_the_same_time() -> None:
     for span in (1, 30, 61, 74, 300, 3600, 8 * 3600, 30 * 86400, 1e8):
         axis = time_axis(span, 84)
-        assert axis.end_s >= span * (1 - 1e-9)
-    assert time_axis(74, 148).dot_s == 0.5 and time_axis(74, 40, 1.0).dot_s == 2 and time_axis(10, 84, 3.0).dot_s == 3
+        assert axis.end_s == pytest.approx(span) and axis.dots == 84
+        for step in (0.1, 0.5, 1.0, 32.0, span / 84, 2 * span):
+            coarse = coarser(axis, step)
+            assert coarse.end_s == pytest.approx(axis.end_s) and coarse.dots <= 84
+            assert coarse.dot_s >= min(step, span) * (1 - 1e-6)
 
 
-def test_the_axis_doubles_when_the_expected_end_has_passed() -> None:
-    assert whole_run_s(10, 74) == 74 and whole_run_s(75, 74) == 148 and whole_run_s(500, None) == 960
+@pytest.mark.parametrize("expected", [None, 40, 66, 300, 3600, 8 * 3600])
+def test_a_run_at_work_fills_its_chart_after_half_a_minute(expected: float | None) -> None:
+    spans = []
+    for elapsed in range(1, 36000):
+        span = whole_run_s(elapsed, expected)
+        assert span >= elapsed
+        assert elapsed >= 0.799 * span or span <= 30 * GROWTH + 1e-6
+        spans.append(span)
+    assert spans == sorted(spans)  # it never shrinks
+    assert len(set(spans)) < 35  # each other one draws the charts again
+    assert expected is None or any(span == pytest.approx(expected) for span in spans)
+
+
+def test_the_usual_step_does_not_follow_a_trembling_clock() -> None:
+    assert {usual_step([1 + off / 1000, 0.5, 3, 1 - off / 1000, 1]) for off in range(-40, 41)} == {1.0}
+    assert (usual_step([]), usual_step([0, 0]), usual_step([0.5] * 3), usual_step([31, 29, 30])) == (0, 0, 0.5, 30)
 
 
 def test_words() -> None:
-    assert [dot_width(seconds) for seconds in (0.5, 3, 300, 7200)] == ["0.5 s", "3 s", "5 min", "2 h"]
+    assert [dot_width(seconds) for seconds in (0.5, 0.5454, 3, 300, 7200)] == [
+        "0.5 s",
+        "0.55 s",
+        "3 s",
+        "5 min",
+        "2 h",
+    ]
+    assert (dot_width(59.9), dot_width(90), dot_width(3599)) == ("1 min", "1.5 min", "1 h")
     assert [clock(3750, step) for step in (1, 600, 3600)] == ["1:02:30", "1h02", "1h"]
     assert clock(75) == "1:15"
     assert (range_label(7, 9.5), range_label(9.5, 7), range_label(0, 9.5), range_label(40)) == ("7.0", "9.5", "0", "40")

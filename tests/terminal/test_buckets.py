@@ -65,3 +65,18 @@ def test_a_new_value_changes_only_the_newest_span() -> None:
     before = [buckets.between(at, at + 5) for at in range(0, 95, 5)]
     buckets.add(100, 1e9)
     assert [buckets.between(at, at + 5) for at in range(0, 95, 5)] == before
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_kept_spans_are_what_a_fresh_look_gives(seed: int) -> None:
+    """Whatever comes: gaps, merges, values out of order, and several divisions at the same time."""
+    chance = random.Random(seed)
+    buckets = Buckets(1.0, 32)
+    divisions = [(chance.choice((0.0, 7.3)), chance.uniform(0.6, 9), chance.randrange(1, 60)) for _ in range(6)]
+    at_s = 0.0
+    for _ in range(200):
+        at_s += chance.choice((0.0, 0.4, 1.0, 1.0, 1.1, 6.0))
+        buckets.add(at_s - chance.choice((0, 0, 0, 0, 3.0, 20.0)), chance.uniform(0, 9))
+        for start_s, span_s, count in chance.sample(divisions, 2):
+            fresh = [buckets.between(start_s + i * span_s, start_s + (i + 1) * span_s) for i in range(count)]
+            assert buckets.spans(start_s, span_s, count) == fresh

@@ -125,7 +125,7 @@ def test_one_late_sample_is_bridged_and_more_are_a_gap() -> None:
 def test_a_new_value_changes_only_the_newest_cells(charts: str, seed: int) -> None:
     chance = random.Random(seed)
     buckets, width, height = Buckets(), 20, 4
-    axis = time_axis(300, dots_across(width, SETS[charts]), 1)
+    axis = time_axis(300, dots_across(width, SETS[charts]))
 
     def picture() -> list[str]:
         rows = plot_rows(AREA, columns_of(buckets, axis), axis, width, height, SETS[charts])
@@ -150,6 +150,28 @@ def test_the_columns_of_two_series() -> None:
     assert shortfall_columns(reached, asked, axis) == [Column(1, 4), Column(5, 5), Column(0, 4)]
     assert band_columns(reached, asked, TimeAxis(0, 2, 5)) == [Column(1, 5), Column(4, 4)]
     assert columns_of(reached, TimeAxis(0, 2, 5)) == [Column(1, 5)]
+
+
+@pytest.mark.parametrize("charts", list(SETS))
+@pytest.mark.parametrize(
+    ("span", "every", "width"), [(64, 0.5, 60), (66, 1, 130), (7, 1, 93), (40, 10, 31), (3600, 1, 7)]
+)
+def test_values_fill_their_axis_whatever_its_width(charts: str, span: int, every: float, width: int) -> None:
+    """A value that lasts longer than a dot has all of its dots, also where the two do not divide."""
+    buckets, dots = Buckets(), dots_across(width, SETS[charts])
+    for number in range(int(span / every)):
+        buckets.add(number * every, 3.0 + number % 2)
+    columns = columns_of(buckets, time_axis(span, dots), every)
+    assert len(columns) == dots and None not in columns
+    assert {column.solid for column in columns if column} <= {3.0, 4.0}
+
+
+def test_a_gap_of_a_coarse_series_stays_a_gap() -> None:
+    buckets = Buckets()
+    for second in (*range(10), *range(20, 30)):
+        buckets.add(second, 1.0)
+    columns = columns_of(buckets, time_axis(30, 120), 1.0)
+    assert [column is None for column in columns] == [40 <= dot < 80 for dot in range(120)]
 
 
 def test_a_chart_has_both_ends_of_its_range_at_its_left() -> None:

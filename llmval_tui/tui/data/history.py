@@ -4,13 +4,16 @@ import math
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from llmval_tui.terminal.axis import usual_step
 from llmval_tui.terminal.buckets import Buckets
 
 if TYPE_CHECKING:
     from llmval_tui.telemetry.sample import GpuSample, HostSample, Note, Process, Sample
 
+STEP_SAMPLES = 15  # newest values from which the time between two values is known
 RECENT_SAMPLES = 240  # newest values with their times, for the window of the last two minutes
 
 
@@ -42,6 +45,12 @@ class Recent:
     def reaches(self, start_s: float) -> bool:
         """Whether the values go back to this time."""
         return bool(self._times) and self._times[-RECENT_SAMPLES:][0] <= start_s + 2
+
+    @property
+    def step_s(self) -> float:
+        """The usual time between two of these values; 0 if there are fewer than two."""
+        times = self._times[-STEP_SAMPLES:]
+        return usual_step([later - earlier for earlier, later in pairwise(times)])
 
     def buckets(self) -> Buckets:
         """Buckets of half a second with only these values."""

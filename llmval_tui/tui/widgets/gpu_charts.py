@@ -6,7 +6,7 @@ from statistics import median
 
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.telemetry.sample import GpuSample
-from llmval_tui.terminal.axis import TimeAxis, time_axis, whole_run_s
+from llmval_tui.terminal.axis import TimeAxis, time_axis, usual_step, whole_run_s
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.chart import LABEL, Kind, Mark, Plot, columns_of, dots_across
 from llmval_tui.terminal.format import NOT_AVAILABLE, fit, gib, number, parse_utc
@@ -14,7 +14,7 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.history import Series, TelemetryHistory, sum_of
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
-from llmval_tui.tui.widgets.charts import Chart, ChartView, chosen_range, window_axis_start
+from llmval_tui.tui.widgets.charts import RECENT_S, Chart, ChartView, chosen_range, window_axis_start
 from llmval_tui.tui.widgets.sparkline import bar
 from llmval_tui.tui.widgets.table import TableColumn, fitting, table_rows
 
@@ -32,6 +32,7 @@ class GpuView:
     def __init__(self, state: ScreenState, history: TelemetryHistory, view: ChartView, glyphs: Glyphs) -> None:
         self.history, self.view, self.glyphs = history, view, glyphs
         self.newest_s = history.newest_s
+        self.sampled_s = usual_step([history.step_ns / 1e9])
         run = state.run
         recorded = state.recorded_of is not None
         self.of_run = recorded or (run is not None and (run.alive or state.timeline is not None))
@@ -66,15 +67,16 @@ class GpuView:
         dots = dots_across(max(1, width - LABEL), self.glyphs)
         elapsed = self.newest_s - self.start_s
         if self.view.window == "recent":
-            span = 120.0
+            span = RECENT_S
         elif not self.of_run:
-            span = ROLLING_S
+            # It grows to its length once, and then steps on.
+            span = ROLLING_S if self.start_s else min(ROLLING_S, whole_run_s(elapsed, ROLLING_S))
         elif self._alive:
             expected = None if self._expected_s is None else self._expected_s - (self.start_s - self.zero_s)
             span = whole_run_s(elapsed, expected)
         else:
             span = max(elapsed, 1.0)
-        return time_axis(span, dots, max(0.5, self.history.step_ns / 1e9 * 0.99), self.start_s)
+        return time_axis(span, dots, self.start_s)
 
     def chart(
         self,
@@ -91,8 +93,6 @@ class GpuView:
         axis = self.axis(width)
         series = series or Series()
         buckets = series.near(axis.start_s) if self.view.window == "recent" else series.buckets
-        if buckets.width_s > axis.dot_s:
-            axis = time_axis(axis.dot_s * axis.dots, axis.dots, buckets.width_s, axis.start_s)
         shown = chosen_range(Kind.AREA, buckets.whole(), limit, self.view.range, least)
         # The columns count from the first sample, the labels of the axis and the marks from the start of the run.
         zero, first = self.zero_s, axis.start_s + axis.dot_s
@@ -100,7 +100,8 @@ class GpuView:
         role, fill = ("muted", "track") if stale else ("chart", "fill")
         plot = Plot(Kind.AREA, shown, role, fill, limit, marks)
         labelled = TimeAxis(axis.start_s - zero, axis.dot_s, axis.dots)
-        return Chart(tuple(title), plot, columns_of(buckets, axis), labelled, tuple(notes))
+        columns = columns_of(buckets, axis, self.sampled_s)
+        return Chart(tuple(title), plot, columns, labelled, tuple(notes))
 
 
 def limit_words(limit: float | None, top: float) -> str:

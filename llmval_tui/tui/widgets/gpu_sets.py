@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llmval_tui.telemetry.sample import GpuSample
-from llmval_tui.terminal.axis import axis_row, dot_width
+from llmval_tui.terminal.axis import axis_row, coarser
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.chart import LABEL, chart_rows
 from llmval_tui.terminal.format import fit, number
@@ -31,6 +31,7 @@ from llmval_tui.tui.widgets.gpu_charts import (
     worst_first,
 )
 from llmval_tui.tui.widgets.gpu_line import reason_word
+from llmval_tui.tui.widgets.run_charts import dot_words
 from llmval_tui.tui.widgets.stack import PaneBlock, block, fixed
 
 MANY = 16  # GPUs from which on the sets scroll, the furthest from the median first
@@ -177,7 +178,7 @@ def gpu_foot(view: GpuView, width: int, lines: Sequence[Fields], glyphs: Glyphs,
         title = title if LABEL + cell_len(title) <= room else " / ".join(field[1] for field in shown)
         if shown[0][0] == "power_w" and limits and (words := limit_words(min(limits), chart.plot.range.top)):
             title += f", {words}" if LABEL + cell_len(f"{title}, {words}") <= room else ""
-        dot = f"{title}, a dot = {dot_width(chart.axis.dot_s)}"
+        dot = f"{title}, {dot_words(chart.axis, coarser(chart.axis, view.sampled_s).dot_s)}"
         title = dot if column == 0 and LABEL + cell_len(dot) <= room else title
         names.append([(fit(" " * LABEL + title, room, glyphs.ellipsis), "muted")])
     return [joined(axes), joined(names)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from llmval_tui.actions.bounds import Bound
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.terminal.axis import TimeAxis, dot_width, time_axis, whole_run_s
+from llmval_tui.terminal.axis import TimeAxis, coarser, dot_width, time_axis, whole_run_s
 from llmval_tui.terminal.buckets import Bucket, Buckets
 from llmval_tui.terminal.chart import (
     LABEL,
@@ -22,6 +22,7 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
 from llmval_tui.tui.drawing.rows import Span
 from llmval_tui.tui.widgets.charts import (
+    RECENT_S,
     Chart,
     ChartView,
     chosen_range,
@@ -96,7 +97,7 @@ class RunCharts:
         dots = dots_across(max(1, width - LABEL), self.glyphs)
         newest, start = self.newest_s, self._start_s
         if self.view.window == "recent":
-            return time_axis(120.0, dots, 0.5, start)
+            return time_axis(RECENT_S, dots, start)
         if not self.run.alive:
             span = newest - start
         else:
@@ -104,17 +105,22 @@ class RunCharts:
             if self.run.expected_end_s is not None and self.run.metrics_began_s is not None:
                 expected = (self.run.expected_end_s - self.run.metrics_began_s) * EXPECTED_LONGER - start
             span = whole_run_s(newest - start, expected)
-        width_s = max((metric.buckets.width_s for metric in self.run.metrics), default=0.5)
-        return time_axis(span, dots, width_s, start)
+        return time_axis(span, dots, start)
 
     def _buckets(self, metric: MetricSeries) -> Buckets:
         fine = self.view.window != "whole" and metric.buckets.width_s > 0.5 and metric.recent.reaches(self._start_s)
         return metric.recent.buckets() if fine else metric.buckets
 
+    def _step_s(self, axis: TimeAxis, *metrics: MetricSeries | None) -> float:
+        """The seconds of which a chart shows one value: a dot's, or more if the values or their buckets are wider."""
+        known = [metric for metric in metrics if metric is not None]
+        steps = [max(metric.recent.step_s, self._buckets(metric).width_s) for metric in known]
+        return coarser(axis, max(steps, default=0.0)).dot_s
+
     def _marks(self, axis: TimeAxis) -> tuple[Mark, ...]:
         # The phase in which the axis begins would only hide the first column, and one after the last value explains
         # nothing: its label would take the room of the phase before.
-        last_s = self.newest_s - axis.dot_s
+        last_s = self.newest_s - max(axis.dot_s, *(metric.buckets.width_s for metric in self.run.metrics))
         return tuple(mark for mark in self.marks if axis.start_s + axis.dot_s <= mark.at_s < last_s)
 
     def bound(self, *names: str) -> Bound | None:
@@ -127,6 +133,7 @@ class RunCharts:
         if completed is None:
             return None
         axis = self.axis(width)
+        step_s = self._step_s(axis, completed, offered)
         reached = self._buckets(completed)
         asked = self._buckets(offered) if offered else Buckets()
         both = [found for series in (reached, asked) if (found := series.whole()) is not None]
@@ -134,8 +141,8 @@ class RunCharts:
         bound = self.bound("completed_qps", "goodput_qps")
         lane, lane_note = "", ""
         title: list[Span] = [("Rate", "accent"), (" QPS  ", "text")]
-        if axis.dot_s <= SHORT_S and offered is not None:
-            kind, columns = Kind.SHORTFALL, shortfall_columns(reached, asked, axis)
+        if step_s <= SHORT_S and offered is not None:
+            kind, columns = Kind.SHORTFALL, shortfall_columns(reached, asked, axis, step_s)
             full, part = signs(self.glyphs)
             title += [
                 (full, "chart"),
@@ -144,7 +151,7 @@ class RunCharts:
                 (" offered, not yet completed", "muted"),
             ]
         else:
-            kind, columns = Kind.AREA, columns_of(reached, axis)
+            kind, columns = Kind.AREA, columns_of(reached, axis, step_s)
             full, part = signs(self.glyphs)
             title += [
                 ("completed ", "text"),
@@ -153,10 +160,10 @@ class RunCharts:
                 (part, "chart"),
                 (" to highest", "text"),
             ]
-            lane = shortfall_lane(reached, asked, axis, width - LABEL, self.glyphs)
+            lane = shortfall_lane(reached, asked, coarser(axis, step_s), width - LABEL, self.glyphs)
             lane_note = f"{'v' if self.glyphs.ascii else '▾'} 5 % short of offered" if lane.strip() else ""
         shown = chosen_range(kind, whole, bound.value if bound else None, self.view.range)
-        notes: list[Span] = [*self._drained(), *self._sent(), (f"a dot = {dot_width(axis.dot_s)}", "muted")]
+        notes: list[Span] = [*self._drained(), *self._sent(), (dot_words(axis, step_s), "muted")]
         plot = Plot(kind, shown, limit=bound.value if bound else None, marks=self._marks(axis))
         return Chart(tuple(title), plot, columns, axis, tuple(notes), lane if lane.strip() else "", lane_note)
 
@@ -181,6 +188,7 @@ class RunCharts:
             return None
         first, second = (self._buckets(metric) for metric in (lower or upper, upper or lower) if metric is not None)
         axis = self.axis(width)
+        step_s = self._step_s(axis, lower, upper)
         both = [found for series in (first, second) if (found := series.whole()) is not None]
         whole = Bucket(min(b.lowest for b in both), max(b.highest for b in both), 0.0, 1) if both else None
         bound = self.bound(*band.upper, *band.lower)
@@ -195,7 +203,7 @@ class RunCharts:
         return Chart(
             title,
             plot,
-            band_columns(first, second, axis),
+            band_columns(first, second, axis, step_s),
             axis,
             limit_note(limit, bound.set_by, shown, self.glyphs) if bound else (),
         )
@@ -215,7 +223,8 @@ class RunCharts:
             notes.append((number(metric.last), "warn" if metric.last is None else "title"))
         else:
             notes.append((f"last {number(metric.last)}", "muted"))
-        return Chart(((title, "accent"), (f" {unit}", "text")), plot, columns_of(buckets, axis), axis, tuple(notes))
+        columns = columns_of(buckets, axis, self._step_s(axis, metric))
+        return Chart(((title, "accent"), (f" {unit}", "text")), plot, columns, axis, tuple(notes))
 
     def other_areas(self) -> list[tuple[str, str, str]]:
         """The metrics with an area: name, title and unit. Those of the rates and latencies have charts of their own."""
@@ -232,19 +241,22 @@ def signs(glyphs: Glyphs) -> tuple[str, str]:
     return {"braille": ("⣿", "⢕"), "blocks": ("█", "░"), "ascii": ("#", ":")}[glyphs.charts]
 
 
+def dot_words(axis: TimeAxis, step_s: float) -> str:
+    """The time of which a chart shows one value: that of a dot, or that of several if the values are further apart."""
+    return f"{'a dot' if step_s <= axis.dot_s * (1 + 1e-9) else 'a step'} = {dot_width(step_s)}"
+
+
 def shortfall_lane(reached: Buckets, asked: Buckets, axis: TimeAxis, width: int, glyphs: Glyphs) -> str:
     """A sign for each cell in which completed stayed 5 % below offered in a bucket."""
-    per_cell = max(1, axis.dots // max(1, width))
     sign = "v" if glyphs.ascii else "▾"
-    found = []
-    for cell in range(width):
-        short = False
-        for dot in range(cell * per_cell, (cell + 1) * per_cell):
-            start = axis.start_s + dot * axis.dot_s
-            got, wanted = (series.between(start, start + axis.dot_s) for series in (reached, asked))
-            short |= got is not None and wanted is not None and got.mean < SHORTFALL * wanted.mean
-        found.append(sign if short else " ")
-    return "".join(found)
+    cells = [" "] * width
+    for dot in range(axis.dots):
+        start = axis.start_s + dot * axis.dot_s
+        got, wanted = (series.between(start, start + axis.dot_s) for series in (reached, asked))
+        if got is not None and wanted is not None and got.mean < SHORTFALL * wanted.mean:
+            first, last = dot * width // axis.dots, -(-(dot + 1) * width // axis.dots)
+            cells[first:last] = sign * (last - first)
+    return "".join(cells)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from llmval_tui.runs.records import State
 from llmval_tui.runs.store import Run
 from llmval_tui.terminal.buckets import Buckets
 from llmval_tui.terminal.cell_width import cell_len
-from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
+from llmval_tui.terminal.chart import LABEL, dots_across
+from llmval_tui.terminal.glyphs import ASCII, UNICODE, Glyphs, glyphs
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.panes.load import drift_rows, load_rows, whole_run_rows
 from llmval_tui.tui.widgets.charts import ChartView
-from llmval_tui.tui.widgets.run_charts import drift_of
+from llmval_tui.tui.widgets.run_charts import BANDS, RunCharts, drift_of
 from tests.helpers.tui_builder import LOAD_TEST, Workspace, event, load_events
 
 BRAILLE = glyphs(False, "braille")
@@ -60,6 +62,18 @@ def test_falling_rates_at_the_end_are_explained(tmp_path: Path) -> None:
 def test_a_phase_after_the_last_value_has_no_mark(tmp_path: Path) -> None:
     report = event("phase", {"name": "report"}, 40)
     assert "report" not in text(followed(tmp_path, load_events(40) + report), width=120).partition("Rate QPS")[2]
+
+
+@pytest.mark.parametrize("seconds", [25, 64, 142, 700])
+@pytest.mark.parametrize("width", [65, 79, 110, 190])
+@pytest.mark.parametrize("charts", [BRAILLE, UNICODE, ASCII])
+def test_the_charts_of_an_ended_run_fill_their_width(tmp_path: Path, seconds: int, width: int, charts: Glyphs) -> None:
+    ended = replace(followed(tmp_path, load_events(seconds)), state=State.FINISHED)
+    drawn = RunCharts(ended, ChartView(), charts)
+    dots = dots_across(width - LABEL, charts)
+    shown = [drawn.rate(width), *(drawn.band(band, width) for band in BANDS), drawn.area("running", "", "", width)]
+    for chart in shown:
+        assert chart is not None and len(chart.columns) == dots and None not in chart.columns
 
 
 def test_seconds_outside_a_bound_are_counted(tmp_path: Path) -> None:

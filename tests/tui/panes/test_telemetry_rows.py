@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from llmval_tui.actions.bounds import Bound
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import GpuSample, Process, Sample
 from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.chart import LABEL, dots_across
 from llmval_tui.terminal.glyphs import ASCII, UNICODE, glyphs
 from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
@@ -17,6 +19,7 @@ from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.panes.telemetry import GpuOrder, run_words, telemetry_rows
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.widgets.charts import ChartView
+from llmval_tui.tui.widgets.gpu_charts import GpuView
 from llmval_tui.tui.widgets.process_table import ORDERS, ProcessChoice
 from tests.helpers.tui_builder import T0, Workspace, load_events, sample
 from tests.helpers.tui_pilot import Make, ready, text_of, toasts_of, until
@@ -315,3 +318,23 @@ async def test_a_gpu_with_a_fault_is_named_in_the_header_of_every_pane(dashboard
         app = await ready(pilot)
         app.main.post_message(SamplesTaken("live", one_slowed()))
         await until(pilot, lambda: "GPU 5 throttled" in text_of(app.main.header))
+
+
+@pytest.mark.parametrize("seconds", [40, 130, 700])
+@pytest.mark.parametrize("width", [40, 61, 112])
+@pytest.mark.parametrize("charts", [BRAILLE, UNICODE, ASCII])
+def test_a_recording_fills_the_width_of_its_charts(tmp_path: Path, seconds: int, width: int, charts: Any) -> None:
+    workspace = Workspace(tmp_path)
+    state = state_of(workspace, [], now=seconds)
+    state.recorded_of = "20260102T030405Z-1.2-abcdef"
+    state.recorded.extend([sample(second, 2) for second in range(seconds)])
+    chart = GpuView(state, state.recorded, ChartView(), charts).chart(state.recorded.gpus[0]["power_w"], [], width)
+    assert len(chart.columns) == dots_across(width - LABEL, charts) and None not in chart.columns
+
+
+def test_live_charts_without_a_run_are_never_mostly_blank(tmp_path: Path) -> None:
+    state = state_of(Workspace(tmp_path), [])
+    for second in range(700):
+        state.telemetry.add(sample(second, 1))
+        chart = GpuView(state, state.telemetry, ChartView(), BRAILLE).chart(state.telemetry.gpus[0]["power_w"], [], 40)
+        assert second < 30 or len(chart.columns) >= 0.73 * dots_across(40 - LABEL, BRAILLE)
