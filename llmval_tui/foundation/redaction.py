@@ -1,7 +1,7 @@
 """Finds secrets in bytes and overwrites each with as many `*`, so that lengths and offsets inside archives stay valid.
 
-`llmval_tui/foundation/` and `runners/llmval_runners/process/` have this file, `secret_names.py` and `secret_forms.py`
-twice, because the two packages do not import each other. A test compares them: change both.
+`llmval_tui/foundation/` and `runners/llmval_runners/process/` have this file, `secret_names.py`, `secret_forms.py` and
+`secret_places.py` twice, because the two packages do not import each other. A test compares them: change both.
 """
 
 import base64
@@ -30,6 +30,7 @@ from .secret_forms import (
     WHOLE,
 )
 from .secret_names import NUMBER, is_value, looks_secret, rank_of, secret_name
+from .secret_places import command_lines, spans_in_objects, spans_in_tables
 
 SHORTEST = 6  # a shorter value of a variable would appear in many files by chance
 MASK = "******"  # in records, where the length of a secret is nobody's business
@@ -51,7 +52,7 @@ def redact(data: bytes, secrets: Iterable[bytes] = ()) -> tuple[bytes, int]:
     shown = _without_escapes(data)
     forms: list[tuple[tuple[bytes, ...], re.Pattern[bytes], Callable[[_Match], tuple[int, int] | None]]] = [
         *((words, pattern, lambda match: match.span()) for words, pattern in WHOLE),
-        *((words, pattern, lambda match: match.span(1)) for words, pattern in BESIDE),
+        *((words, pattern, _span_of_value) for words, pattern in BESIDE),
         *((words, pattern, _span_of_user_and_password) for words, pattern in ENCODED),
     ]
     for words, pattern, span_of in forms:
@@ -59,9 +60,11 @@ def redact(data: bytes, secrets: Iterable[bytes] = ()) -> tuple[bytes, int]:
             data, times = _overwrite(data, pattern.search, span_of, shown)
             shown = _without_escapes(data) if times else shown
             count += times
+    spans = [*_spans_in_lists(data), *spans_in_tables(data, lower), *spans_in_objects(data, lower)]
     if b"secret" in lower and SECRET_KIND.search(data):
-        data, times = _overwrite_data_of_secrets(data)
-        count += times
+        spans += _data_of_secrets(data)
+    data, times = _starred(data, spans)
+    count += times
     for words, pattern in NAMED:
         if _has_one_of(words, lower):
             data, times = _overwrite(data, pattern.search, _named_span)
@@ -70,6 +73,11 @@ def redact(data: bytes, secrets: Iterable[bytes] = ()) -> tuple[bytes, int]:
         data, times = _overwrite(data, search, span_of)
         count += times
     return data, count
+
+
+def _span_of_value(match: _Match) -> tuple[int, int] | None:
+    """Group 1, if it is more than quotes and commas."""
+    return match.span(1) if _WORD.search(match[1]) else None
 
 
 def _has_one_of(words: tuple[bytes, ...], lower: bytes) -> bool:
@@ -192,6 +200,9 @@ def _forms(secret: str) -> set[bytes]:
     }
 
 
+_OUTCOMES = ("PASS", "PW", "CRED", "CREDS")  # short names that also stand for the outcome of a test, and other things
+_WORD = re.compile(rb"\w")
+_ESCAPED_END = re.compile(rb"\\[nrt\v]")
 _KEPT = re.compile(rb"(\\u[0-9a-fA-F]{4}|\\.|[\"'\r\n])|[\s\S]")
 
 
@@ -216,27 +227,52 @@ def _overwrite(
         if span is not None and _stars(data[span[0] : span[1]]) != data[span[0] : span[1]]:
             spans.append(span)
         # The value of a name that is no secret may itself hold one: --env HF_TOKEN=…
-        at = match.end() if span is not None else max(_end_of_name(match), match.start() + 1)
-    if not spans:
-        return data, 0
-    changed = bytearray(data)
+        at = _end_of_first_line(match, span) if span is not None else max(_end_of_name(match), match.start() + 1)
+    return _starred(data, spans)
+
+
+def _starred(data: bytes, spans: Iterable[tuple[int, int]]) -> tuple[bytes, int]:
+    """The data with the spans overwritten, and how many of them that changed."""
+    changed, count = bytearray(data), 0
     for start, end in spans:
-        changed[start:end] = _stars(data[start:end])
-    return bytes(changed), len(spans)
+        stars = _stars(data[start:end])
+        count += stars != data[start:end]
+        changed[start:end] = stars
+    return bytes(changed), count
 
 
-def _overwrite_data_of_secrets(data: bytes) -> tuple[bytes, int]:
-    """Overwrite the values in the data of each Secret of Kubernetes."""
+def _end_of_first_line(match: _Match, span: tuple[int, int]) -> int:
+    """Where to go on after a secret: in JSON, a value without quotes reaches over `\\n` to the next name."""
+    line_end = _ESCAPED_END.search(match.string, span[0], span[1])
+    return line_end.end() if line_end is not None else match.end()
+
+
+def _spans_in_lists(data: bytes) -> list[tuple[int, int]]:
+    """What `BESIDE` finds in the words of a list: `["mysql", "-pX"]`."""
+    spans = []
+    for start, line, between in command_lines(data):
+        lower = line.lower()
+        for words, pattern in BESIDE:
+            if words and _has_one_of(words, lower):
+                for match in pattern.finditer(line):
+                    begin, end = _span_of_value(match) or (0, 0)
+                    for left, right in between:  # stars in place of quotes and commas would end the list
+                        if left < end and begin < right:
+                            spans.append((start + begin, start + max(begin, left)))
+                            begin = right
+                    spans.append((start + begin, start + max(begin, end)))
+    return spans
+
+
+def _data_of_secrets(data: bytes) -> list[tuple[int, int]]:
+    """The values in the data of each Secret of Kubernetes."""
     kinds = [match.start() for match in SECRET_KIND.finditer(data)]
     spans = []
     for block in SECRET_DATA.finditer(data):
         if any(abs(block.start() - kind) < NEAR for kind in kinds):
             start, end = block.span(1 if block[1] is not None else 2)
             spans += [value.span(1) for value in SECRET_VALUE.finditer(data, start, end)]
-    changed = bytearray(data)
-    for start, end in spans:
-        changed[start:end] = _stars(data[start:end])
-    return bytes(changed), 0 if bytes(changed) == data else len(spans)
+    return spans
 
 
 def _after_escape(data: bytes, start: int, word: int) -> int:
@@ -268,7 +304,7 @@ def _assigned_span(match: _Match) -> tuple[int, int] | None:
         return None
     place = "quoted" if match["quoted"] is not None else "bare"
     value, span = match[place], match.span(place)
-    if not is_value(value) or (value.startswith(b"-") and flag and match["space"] is not None):
+    if not is_value(value) or (value.startswith(b"-") and (match["list"] or (flag and match["space"]))):
         return None
     if not _values_a_secret(name, rank, value, match):
         return None
@@ -289,16 +325,17 @@ def _named_span(match: _Match) -> tuple[int, int] | None:
     rank = rank_of(name)
     if not rank or not is_value(value) or NUMBER.match(value):
         return None
-    return match.span("value") if rank == 2 or name.isupper() or looks_secret(value) else None
+    sure = rank == 2 and name.upper() not in _OUTCOMES
+    return match.span("value") if sure or name.isupper() or looks_secret(value) else None
 
 
 def _values_a_secret(name: str, rank: int, value: bytes, match: _Match) -> bool:
     """A sure name has any value but a bare number or word in prose; a likely one needs a value that looks secret."""
     variable = name.isupper() and b"=" in (match["sep"] or b"")
-    if name.upper() in ("PASS", "PW", "CRED", "CREDS") and (
-        NUMBER.match(value) or (match["quoted"] is None and not variable)
-    ):
+    if name.upper() in _OUTCOMES and (NUMBER.match(value) or (match["quoted"] is None and not variable)):
         return False  # the outcome of a test
+    if rank == 2 and name.upper().endswith("PASS") and match["list"] is not None and not looks_secret(value):
+        return False
     if rank == 2 and name.upper().endswith("PASS") and not variable and NUMBER.match(value):
         return False
     if rank == 2:

@@ -16,9 +16,9 @@ IN_URL = re.compile(
 _TOKEN_USER = re.compile(rb"(?<=://)(?=[^/\s:@\"']*\d)[A-Za-z0-9_.~-]{16,}(?=@)")  # a token in place of a user
 _WORDS = re.compile(
     rb"\b(?:"
-    rb"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b|"
+    rb"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b(?::[A-Za-z0-9/+=]{30,})?|"
     rb"gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,}|"
-    rb"gl(?:pat|dt|rt|cbt|ptt|soat|agent|ft|imt)-[A-Za-z0-9_-]{20,}|"
+    rb"gl(?:pat|dt|rt|cbt|ptt|soat|agent|ft|imt)-[A-Za-z0-9_-]{20,}(?:\.[0-9a-z]{2}\.[0-9A-Za-z]{7,9})?|"
     rb"sk-[A-Za-z0-9_-]{20,}|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/]{20,}|"
     rb"xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[0-9A-Za-z-]{20,}|"
     rb"AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20,}|GOCSPX-[0-9A-Za-z_-]{20,}|1//0[0-9A-Za-z_-]{30,}|"
@@ -27,7 +27,7 @@ _WORDS = re.compile(
     rb"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|sq0(?:atp|csp)-[0-9A-Za-z_-]{22,}|gl(?:sa|c)_[A-Za-z0-9+/=_]{32,}|"
     rb"hv[sbr]\.[A-Za-z0-9_-]{20,}|dapi[a-f0-9]{32}|r8_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{40,}|pplx-[A-Za-z0-9]{40,}|"
     rb"xai-[A-Za-z0-9]{40,}|tskey-[A-Za-z0-9-]{20,}|lin_api_[A-Za-z0-9]{30,}|PMAK-[a-f0-9-]{40,}|"
-    rb"AGE-SECRET-KEY-1[0-9A-Z]{40,}|"
+    rb"AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{40,}|"
     rb"wandb_v1_[A-Za-z0-9_-]{20,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]+){0,2}|"
     rb"\d{8,10}:AA[A-Za-z0-9_-]{32,}|[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}|"
     rb"(?:ntn|secret)_(?=[A-Za-z0-9_]*\d)[A-Za-z0-9_]{38,}|figd_[A-Za-z0-9_-]{20,}|pul-[0-9a-f]{40}|"
@@ -42,6 +42,11 @@ _WORDS = re.compile(
     rb"sb[ps]_[0-9a-f]{40}|pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_-]{32,}|nfp_[A-Za-z0-9]{36,}|fm[12]_[A-Za-z0-9+/=_,]{40,}|"
     rb"rnd_[A-Za-z0-9]{28,}|sq[uap]_[0-9a-f]{40}|duffel_(?:live|test)_[A-Za-z0-9_-]{40,}|tfp_[A-Za-z0-9_-]{40,}|"
     rb"ops_eyJ[A-Za-z0-9_-]{60,}|EAAA[A-Za-z0-9_-]{56,}|pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|[0-9a-f]{32}-us[0-9]{1,2}\b|"
+    rb"sess-[A-Za-z0-9]{40,}|b3BlbnNzaC1rZXktdjE[A-Za-z0-9+/]{40,}={0,2}|K10[0-9a-f]{64}::\w+:[0-9A-Za-z]{16,}|EAA[A-Za-z0-9]{100,}|"
+    rb"CFPAT-[A-Za-z0-9_-]{40,}|v1\.0-[0-9a-f]{24}-[0-9a-f]{146}|cf(?:ut|at|k)_[A-Za-z0-9]{36,}|secret_[A-Za-z0-9_]{24,}\.[A-Za-z0-9]{24,}|"
+    rb"hf_(?:oauth|jwt)_[A-Za-z0-9._-]{20,}|ph[cx]_[A-Za-z0-9]{40,}|ddp_[A-Za-z0-9]{36}|[sp]k\.eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}|"
+    rb"amzn\.mws\.[0-9a-f-]{36}|ABSK[A-Za-z0-9+/]{60,}={0,2}|A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})-(?:[A-Z0-9]{5}-){1,2}[A-Z0-9]{5}|"
+    rb"S[ACNOUX][A-Z2-7]{56}\b|\d{8,10}:(?=[A-Za-z0-9_-]*[a-z])(?=[A-Za-z0-9_-]*[A-Z])(?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{35}\b|"
     rb"eyJrIjoi[A-Za-z0-9+/=]{40,}|RWRTY0Iy[A-Za-z0-9+/=]{40,}|[A-Za-z0-9_~.-]{3}8Q~[A-Za-z0-9_~.-]{30,}|(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[A-Za-z0-9/+=]{50,}"
     rb")"
 )
@@ -53,7 +58,7 @@ _KEY_BLOCK = re.compile(
 _PUTTY_KEY = re.compile(rb"(?<=Private-Lines: )\d+[\s\S]{1,20000}?(?=\nPrivate-MAC|\Z)")
 _HASH = re.compile(rb"\$(?:apr1|1|2[abxy]|5|6|y|argon2id?)\$[./A-Za-z0-9$=,]{20,}")
 _HOOK = re.compile(
-    rb"(?<=hooks\.slack\.com/)[A-Za-z0-9/_-]{12,}|(?<=/api/webhooks/)\d+/[A-Za-z0-9_-]{20,}|"
+    rb"(?<=hooks\.slack\.com/)[A-Za-z0-9/_-]{12,}|(?<=/webhooks/)\d{8,}/[A-Za-z0-9_-]{40,}|(?<=/api/webhooks/)\d+/[A-Za-z0-9_-]{20,}|"
     rb"(?<=\.webhook\.office\.com/)[^\s\"'<>]{16,}|(?<=outlook\.office\.com/webhook/)[^\s\"'<>]{16,}|"
     rb"(?<=api\.telegram\.org/bot)[0-9]+:[A-Za-z0-9_-]{20,}|(?<=hooks\.slack\.com/workflows/)[A-Za-z0-9/_-]{12,}|"
     rb"(?<=conda\.anaconda\.org/t/)[A-Za-z0-9-]{16,}(?=/)"
@@ -83,26 +88,26 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
      rb"\b[Bb]earer[ ]+((?=[A-Za-z0-9._~+/=-]*[0-9=._~+/-])[A-Za-z0-9._~+/=-]{8,}|[A-Za-z0-9._~+/=-]{20,})"),
     ((b"machine",), rb"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+([^\s\"'\\]+)"),
     ((b"login",), rb"(?i)\blogin\s+\S+\s+password\s+([^\s\"'\\]{4,})"),
-    ((b"identified",), rb"(?i)\bidentified\s+by\s+['\"]([^'\"\r\n]+)"),
+    ((b"identified",), rb"(?i)\bidentified\s+by\s+\\*['\"]([^'\"\\\r\n]+)"),
     ((b"thin:",), rb"(?i)\bthin:[^/\s@]+/([^@\s]+)@"),
     ((b";pwd=", b";password="), rb"(?i);(?:pwd|password)=([^;\s\"'/][^;\s\"']*)"),
     ((), rb"(?m)^[\w.*-]+:(?:\d{2,5}|\*):[\w*-]+:[\w*-]+:([^\s:/]{4,})$"),  # a line of .pgpass
     ((b"wandb",), rb"\bwandb\s+login\s+(?:--\S+\s+)*([0-9a-f]{32,}|[A-Za-z0-9_-]{36,})"),
     ((b"curl", b"wget", b"http"),
-     rb"\b(?:curl|wget|http)\b[^\r\n]*?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']+:([^\s\"']+)"),
-    ((b"sshpass",), rb"\b(?:sshpass)\s+-p\s?[\"']?([^\s\"']+)"),
-    ((b"ipmitool",), rb"\bipmitool\b[^\r\n;|&]*?\s-P\s?[\"']?([^\s\"'\\]+)"),
-    ((b"redis-cli",), rb"\bredis-cli\b[^\r\n;|&]*?\s-a\s?[\"']?([^\s\"'\\]+)"),
-    ((b"mongo",), rb"\bmongo(?:sh|dump|restore|export|import)?\b[^\r\n;|&]*?\s-p\s?[\"']?([^\s\"'\\]+)"),
-    ((b"ldap",), rb"\bldap(?:search|add|modify|delete|whoami|passwd)\b[^\r\n;|&]*?\s-w\s?[\"']?([^\s\"'\\]+)"),
-    ((b"zip",), rb"\b(?:un)?zip\b[^\r\n;|&]*?\s-P\s?[\"']?([^\s\"'\\;|&]+)"),
+     rb"\b(?:curl|wget|http)\b[^\r\n]*?\s(?:-u|-U|--(?:proxy-)?user)[ =]{0,24}\\*[\"']?[^\s:\"'\\]+:([^\s\"'\\]+)"),
+    ((b"sshpass",), rb"\bsshpass\s+-p\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"ipmitool",), rb"\bipmitool\b[^\r\n;|&]*?\s-P\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"redis-cli",), rb"\bredis-cli\b[^\r\n;|&]*?\s-a\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"mongo",), rb"\bmongo(?:sh|dump|restore|export|import)?\b[^\r\n;|&]*?\s-p\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"ldap",), rb"\bldap(?:search|add|modify|delete|whoami|passwd)\b[^\r\n;|&]*?\s-w\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"zip",), rb"\b(?:un)?zip\b[^\r\n;|&]*?\s-P\s{0,24}\\*[\"']?([^\s\"'\\;|&]+)"),
     ((b"7z",), rb"\b7z[ar]?(?=\s)[^\r\n;|&]*?\s-p([^\s\"'\\;|&]+)"),
-    ((b"sqlcmd", b"bcp"), rb"\b(?:sqlcmd|bcp)\b[^\r\n;|&]*?\s-P\s?[\"']?([^\s\"'\\]+)"),
+    ((b"sqlcmd", b"bcp"), rb"\b(?:sqlcmd|bcp)\b[^\r\n;|&]*?\s-P\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
     ((b"smbclient", b"rpcclient"), rb"\b(?:smb|rpc)client\b[^\r\n]*?\s-U\s?[^\s%]+%([^\s\"'\\]+)"),
     ((b"-pass",), rb"\s-pass(?:in|out)?\s+pass:([^\s\"'\\]+)"),
     ((b"http",), rb"\bhttps?(?=\s)[^\r\n;|&]*?\s-a\s?[^\s:\"']+:([^\s\"'\\]+)"),
     ((b"vault",), rb"\bvault\s+login\s+(?:-\S+\s+)*([A-Za-z0-9._-]{20,})"),
-    ((b"curl",), rb"\bcurl\b[^\r\n]*?\s(?:-b|--cookie)[ =]?[\"']?[^\s=\"']+=([^\s\"'\\]+)"),
+    ((b"curl",), rb"\bcurl\b[^\r\n]*?\s(?:-b|--cookie)[ =]{0,24}\\*[\"']?[^\s=\"']+=([^\s\"'\\]+)"),
     ((b"-stdin",), rb"\becho\s+(?:-n\s+)?[\"']?([^\s\"'\\$|]+)[\"']?\s*\|[^\r\n|]*--password-stdin"),
     ((b"password",), rb"(?i)\b(?:with|set)\s+password\s*=?\s*\\*'([^'\\\r\n]+)"),
     ((b"-server",), rb"\b(?:tacacs|radius)-server\b[^\r\n]*?\bkey\s+(?:\d\s+)?([^\s\"'\\]+)"),
@@ -112,19 +117,22 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
     ((b"assertion",), rb"\bclient_assertion=([^\s&\"'\\]+)"),
     ((b"%3d",), rb"(?i)(?:%3f|%26)[a-z0-9_.-]*(?:token|key|secret|passw(?:or)?d|sig)%3d([A-Za-z0-9_.~-]{6,})"),
     ((b" is",),
-     rb"(?i)\b(?:token|password|passphrase|api key|secret)\s+is:?\s+((?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_.-]{20,})"),
-    ((b"mysql", b"mariadb"), rb"\b(?:mysql|mysqldump|mariadb)\b[^\r\n]*?\s-p([^\s\"']+)"),
+     rb" is(?<=(?i:oken|word|rase|.key|cret) is):?\s+((?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9_.-]{20,})"),
+    ((b"mysql", b"mariadb"), (
+        rb"\b(?:mysql(?:dump|admin|import|show|slap|check)?|mariadb(?:-\w+)?|mycli)\b[^\r\n]*?"
+        rb"\s-p([^\s\"'\\]+)")),
     ((b"login",),
      (rb"\b(?:docker|podman|helm|skopeo|buildah|oras|nerdctl|apptainer|singularity|regctl|crane|oc|az)\b[^\r\n]*?"
-     rb"\blogin\b[^\r\n]*?\s-p[ =]?[\"']?([^\s\"']+)")),
-    ((b"twine", b"racadm"), rb"\b(?:twine\s+upload|racadm)\b[^\r\n;|&]*?\s-p\s?[\"']?([^\s\"'\\]+)"),
+     rb"\blogin\b[^\r\n]*?\s-p[ =]{0,24}\\*[\"']?([^\s\"'\\]+)")),
+    ((b"twine", b"racadm"), rb"\b(?:twine\s+upload|racadm)\b[^\r\n;|&]*?\s-p\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
     ((b"lftp",), rb"\blftp\b[^\r\n;|&]*?\s-u\s?[\"']?[^\s,\"']+,([^\s\"'\\]+)"),
     ((b"sudo", b"cryptsetup"),
      rb"\becho\s+(?:-n\s+)?\\*[\"']?([^\s\"'\\$|]+)\\*[\"']?\s*\|\s*(?:sudo\s+(?:-\w\s+)*-S|(?:sudo\s+)?cryptsetup)\b"),
     ((b"chpasswd",),
      rb"\becho\s+(?:-\w\s+)?\\*[\"']?[^\s:\"'\\]+:([^\s\"'\\]+)\\*[\"']?\s*\|[^\r\n|]*\bchpasswd"),
-    ((b"snmp",), rb"\bsnmp(?:walk|get|getnext|bulkwalk|set|trap|status)\b[^\r\n;|&]*?\s-[cAX]\s?[\"']?([^\s\"'\\]+)"),
-    ((b"snmp",), rb"\bsnmp(?:walk|get|set)\b[^\r\n;|&]*?\s-X\s?[\"']?([^\s\"'\\]+)"),
+    ((b"snmp",),
+     rb"\bsnmp(?:walk|get|getnext|bulkwalk|set|trap|status)\b[^\r\n;|&]*?\s-[cAX]\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"snmp",), rb"\bsnmp(?:walk|get|set)\b[^\r\n;|&]*?\s-X\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
     ((b"x11vnc",), rb"\bx11vnc\b[^\r\n;|&]*?\s-passwd\s+([^\s\"'\\]+)"),
     ((b"freerdp",), rb"\b[wx]l?freerdp\b[^\r\n;|&]*?\s/p:([^\s\"'\\]+)"),
     ((b"net use",), rb"(?i)\bnet +use\b[^\r\n;|&]*?/user:[^\s\"]+ +([^\s\"'\\/]+)"),
@@ -154,6 +162,48 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
     ((b"api key", b"access key", b"access token", b"secret key", b"api token"),
      (rb"(?i)\b(?:api|access|secret)[ ](?:key|token)[*_`\"']{0,3}(?::|=|[ ]is)[ *_`:\"']{1,5}"
      rb"((?=[^\s\"'`\\]*\d)(?=[^\s\"'`\\]*[A-Za-z])[^\s\"'`\\<>$(){}]{8,})")),
+    ((b"--user", b"-u ", b"-u\t"), (  # --user me -p X; not the partition of Slurm, not a port, not a path
+        rb"(?m)^(?![^\r\n]*\bs(?:run|batch|alloc|queue|info|acct|cancel|control|udo)\b)[^\r\n]*?"
+        rb"\s(?:-[uU]|--user(?:name)?)[ =]\s{0,24}[^\s-]\S*\s+(?:-[pP]|--pass(?:w(?:or)?d)?[ =])\s{0,24}"
+        rb"(?![\d.:]{1,30}(?:[\s\"',]|\Z)|[\d.]*:\d|[/.~$-])([^\s\"'\\;|&]+)")),
+    ((b" -p ",), (
+        rb"\s-p\s+(?![\d.:]{1,30}\s|[\d.]*:\d|[/.~$-])([^\s\"'\\;|&]+)\s+--?u(?:ser(?:name)?)?[ =]")),
+    ((b"--from-literal",), rb"--from-literal[ =]\\*[\"']?[^\s=\"'\\]+=\\*[\"']?([^\s\"'\\]+)"),
+    ((b"<<<",), (
+        rb"\b(?:login|chpasswd|passwd|sudo|kinit|cryptsetup|ssh-add|vncpasswd)\b[^\r\n<]*<<<\s*\\*[\"']?"
+        rb"(?:[\w.-]+:)?([^\s\"'\\$]+)")),
+    ((b"| ",), (
+        rb"\b(?:echo|printf)\s+(?:-\w+\s+)*(?:\\*[\"']?%s(?:\\*[n\v])?\\*[\"']?\s+)?\\*[\"']?([^\s\"'\\$|]+)\\*[\"']?\s*\|\s*(?:sudo\s+)?"
+        rb"(?:passwd\s+--stdin|kinit\b|vncpasswd\b|[^\r\n|]*--password-stdin)")),
+    ((b"sqlplus",), rb"\bsqlplus\s+(?:-\S+\s+)*\\*[\"']?[^\s/\"'\\]+/([^\s@\"'\\]+)"),
+    ((b"rar ",), rb"\b(?:un)?rar\s+[^\r\n;|&]*?\s-h?p([^\s\"'\\;|&]+)"),
+    ((b"acl set-agent-token",), rb"\bacl\s+set-agent-token\s+(?:-\S+\s+)*\w+\s+([^\s\"'\\]+)"),
+    ((b"secret id", b"secretid"), rb"(?i)\bsecret ?id\s*[:=]\s*([0-9a-f]{8}-[0-9a-f-]{27})"),
+    ((b"basicauth", b"digestauth", b"auth=", b"auth =", b"client("), (
+        rb"\b(?:\w*(?:Basic|Digest)Auth|auth\s?=\s?|(?i:twilio\w*|Client))\(\s*\\*[\"'][^\"'\\]*\\*[\"'],\s*\\*[\"']([^\"'\\]{4,})")),
+    ((b"pass=",), rb"(?:,|\s-o\s)pass=([^,\s\"'\\]+)"),  # of mount.cifs
+    ((b": psk",), rb":\s+PSK\s+\\*[\"']([^\"'\\]+)"),
+    ((b"assword:",), rb"assword:[^\r\n]{0,20}\bsend(?:\s+--)?\s+\\*[\"']([^\"'\\]+)"),
+    ((b"password is", b"password was", b"password for", b"phrase is", b"phrase for"), (
+        rb"(?:[Pp]assword|[Pp]assphrase|PASSWORD)"
+        rb"(?:\s+(?:is|was)(?:\s+(?:set|changed|reset)\s+to)?|[ \t]+for\s+[^\s:]+):?\s+[\"'`]?"
+        rb"((?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`\\<>(){}]{6,}(?<![.,:;]))")),
+    ((b"**", b"`"), (
+        rb"(?:\*\*|`)(?i:[\w -]{0,30}(?:password|passphrase|passwd|secret|token|api[ _-]?key))"
+        rb"(?:\*\*|`)?:(?:\*\*|`)?[ \t]*[*_`]{0,2}"
+        rb"((?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`\\<>(){}*]{6,})")),
+    ((b"<input",), rb"(?i)<input\b(?=[^>]*\btype=\\*[\"']password)[^>]*\bvalue=\\*[\"']([^\"'\\]+)"),
+    ((b"mac=",), rb"\bmac=\\*[\"']([A-Za-z0-9+/]{20,}={0,2})"),  # of Hawk
+    ((b"requirepass", b"masterauth"), rb"(?i)\b(?:requirepass|masterauth)\s+\\*[\"']?([^\s\"'\\]+)"),
+    ((b"auth ",), (
+        rb"(?:^|(?<=[\r\n\v\"'> ]))AUTH\s+(?:[\w.-]+\s+)?"
+        rb"((?=[^\s\"'\\]*\d)(?=[^\s\"'\\]*[a-z])[^\s\"'\\]{8,})")),
+    ((b"password(",), rb"(?i)\bpassword\(\\*'([^'\\]+)"),
+    ((b"login", b"user", b"credentials"), (
+        rb"(?i)\b(?:login|user(?:name)?|credentials?):[ \t]+[\w.@-]+[ ]?[/][ ]?"
+        rb"((?=[^\s\"'\\]*\d)(?=[^\s\"'\\]*[A-Za-z])[^\s\"'\\/]{6,})")),
+    ((b"ansible_vault",), rb"\$ANSIBLE_VAULT;[\d.]+;AES256(?:;\w+)?((?:[\s\\\v]+n?[ ]*[0-9a-f]{8,})+)"),
+    ((b"ssh2",), rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----([\s\S]{1,20000}?)---- END SSH2"),
     ((b"</",), (
         rb"(?i)<(?:[a-z0-9_.-]*(?:password|passwd|secret|apikey|api[_-]key|access[_-]?key|token))>"
         rb"([^<\s][^<\r\n]*)</")),
@@ -174,6 +224,16 @@ NAMED = tuple((words, re.compile(pattern)) for words, pattern in (
      rb"\b(?:name|key)(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}(?:" + _QUOTE + rb")?" + _NAME + rb"(?:" + _QUOTE
      + rb")?(?:[\s,]|\\{1,7}n){1,40}(?:" + _QUOTE + rb")?value(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}(?:" + _QUOTE
      + rb")?(?P<value>[^\s\"'\\]+)"),
+    ((b"value",),
+     rb"\bvalue(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}(?:" + _QUOTE + rb")?(?P<value>[^\s\"'\\,;]+)(?:" + _QUOTE
+     + rb")?,?(?:\s|\\{1,7}n){1,40}(?:" + _QUOTE + rb")?name(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}(?:" + _QUOTE
+     + rb")?" + _NAME),
+    ((b"<name>",), rb"<name>" + _NAME + rb"</name>(?:\s|\\{1,7}n)*<value>(?P<value>[^<\r\n\\]+)"),
+    ((b"|",), rb"\|[ ]*[*_`]{0,2}" + _NAME + rb"[*_`]{0,2}[ ]*\|[ ]*`?(?P<value>(?=[^\s|]*\d)[^\s|`]{6,})`?[ ]*\|"),
+    ((b"form-data",),
+     rb"name=" + _QUOTE + _NAME + _QUOTE + rb"(?:(?:\r?\n|(?:\\{1,7}r)?\\{1,7}n)[ ]*){2}(?P<value>[^\s\\]+)"),
+    ((b"echo", b"printf"), rb"(?P<name>" + _BEGIN + rb"[A-Z][A-Z0-9_]{2,63})=(?:" + _QUOTE
+     + rb")?(?:\$\(|`)\s*(?:echo|printf)\s+(?:-\w+\s+)*(?:" + _QUOTE + rb")?(?P<value>[^\s\"'`)$\\|]+)"),
     ((b"<key>",), rb"<key>" + _NAME + rb"</key>\s*<string>(?P<value>[^<\r\n\\]+)"),
     # environ["X"] = "Y", ("X", "Y")
     ((b"['", b'["', b"('", b'("', b"[\\", b"(\\"),
@@ -188,8 +248,11 @@ NAMED = tuple((words, re.compile(pattern)) for words, pattern in (
 # A name, and a value in brackets, on the next line, or in a block of YAML or TOML. They are tried where a name has one
 # of the words of `ASSIGNED_WORD`: to look for them everywhere would take longer than all the rest.
 LED = tuple(re.compile(_NAME + pattern) for pattern in (
-    rb"(?:" + _QUOTE + rb")?\s{0,3}[:=]\s{0,3}\[\s{0,20}" + _QUOTE + rb"(?P<value>[^\[\]\r\n]{1,4096}?)(?=" + _QUOTE
-    + rb"\s{0,20}\])",
+    rb"\s{0,3}=\s{0,3}\[\s{0,20}" + _QUOTE + rb"(?P<value>[^\[\]\r\n\"']{1,4096}?)(?=" + _QUOTE + rb"\s{0,20}\])",
+    rb"\s{0,3}=\s{0,3}\[\[(?P<value>[^\]\r\n\\]+)\]\]",
+    rb":\s{0,3}&?[A-Za-z][\w:.<>]*\s{0,3}=\s{0,3}" + _QUOTE + rb"(?P<value>[^\"'\\\r\n]+)",
+    rb":[ \t]*" + _NEWLINE + rb"[ \t]+value:[ \t]+(?:" + _QUOTE + rb")?(?P<value>[^\s\"'\\]+)",
+    rb":[ \t]+(?:[&!][\w!]+[ \t]+)+(?:" + _QUOTE + rb")?(?P<value>[^\s\"'\\]+)",
     _QUOTE + rb"\s{0,3}:\s{0,3}\{\s{0,20}" + _QUOTE + rb"value" + _QUOTE + rb"\s{0,3}:\s{0,3}" + _QUOTE
     + rb"(?P<value>[^\"'\\\r\n]+)",
     _QUOTE + rb"[ \t]*:[ \t]*" + _NEWLINE + rb"\s*" + _QUOTE + rb"(?P<value>[^\"'\\\r\n]+)",

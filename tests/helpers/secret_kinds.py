@@ -175,4 +175,9 @@ HARMLESS = (
     "valueFrom: secretKeyRef: name: hf-secret key: token; password_hash_rounds=12; srun -u me -p gpu; mc ls",
     "https://host:8080/a/b@2 docker://host:5000/x@sha256:0123 http://host:80/?mail=a@b; local-storage; pa-risc",
     "pin_memory=True; pinned; spin: 3; option key: value; secret_len=3; salt bridge; AuthType=auth/munge",
+    "step,tokens,tokens_per_s,key\n1,512,17.25,a1\n2,513,17.30,a2",
+    "| model | tokens | pass |\n|---|---|---|\n| a1 | 12 | yes |\n| 1.1 | pass | served tiny in 7.1 s |",
+    "attention_key  n/a  sdpa\nattention_kernel  n/a  decode: paged",
+    '{"enum": ["pass", "fail"], "keys": ["a", "b"], "added_tokens": [{"id": 1, "content": "</s>"}]}',
+    "docker run -u 1000 -p 8000:8000 image; srun --user me -p gpu2 x; sudo -u bob -p why id; fxgraph_key=fb4204b008ec",
 )

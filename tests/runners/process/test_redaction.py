@@ -26,7 +26,7 @@ AROUND: dict[str, Callable[[str], str]] = {
 OWN_LINE = ("pgpass", "YAML password of words")
 
 
-@pytest.mark.parametrize("name", ["redaction.py", "secret_names.py", "secret_forms.py"])
+@pytest.mark.parametrize("name", ["redaction.py", "secret_names.py", "secret_forms.py", "secret_places.py"])
 def test_both_copies_are_one_file(name: str) -> None:
     ours, theirs = (Path(str(module.__file__)).with_name(name) for module in (redaction, dashboards_own))
     assert ours.read_bytes() == theirs.read_bytes()
