@@ -9,12 +9,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
-from llmval_tui.actions.criteria.units import WORD_NUMBERS, unit_named
+from llmval_tui.actions.criteria.units import WORD_NUMBERS, number_of, unit_named
+from llmval_tui.actions.criteria.wording.around import cells_expected, demanded_above, is_named_value
 from llmval_tui.actions.criteria.wording.beside import PREREQUISITE
 from llmval_tui.actions.criteria.wording.beside_claims import claims_beside
 from llmval_tui.actions.criteria.wording.comments import commented
-from llmval_tui.actions.criteria.wording.comparisons import Comparison, comparisons_in, states_a_value, turned
-from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, proves_nothing, unreadable
+from llmval_tui.actions.criteria.wording.comparisons import (
+    Comparison,
+    comparisons_in,
+    states_a_value,
+    states_more,
+    turned,
+)
+from llmval_tui.actions.criteria.wording.demands import (
+    OTHER_DEMANDS,
+    PROCEDURE,
+    must_fail,
+    only_success,
+    proves_nothing,
+    unreadable,
+)
 from llmval_tui.actions.criteria.wording.how_long import how_long
 from llmval_tui.actions.criteria.wording.printed import printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
@@ -53,14 +67,6 @@ _DEMANDS = re.compile(
     r"\b(?:verif(?:y|ies)|make sure|ensures?|confirm|validate|assert|double-check|check (?:that|whether|if"
     r"|for)|see (?:that|whether)"
     r"|must|should|shall|has to|have to|(?<!no )needs? to|ought to|expect(?:s|ed)?|is expected)\b",
-    _I,
-)
-# The same in other languages. Clauses are told apart less well there, so these words count for a whole sentence.
-_OTHER_DEMANDS = re.compile(
-    r"\b(?:prüfen|prüfe|überprüfen|sicherstellen|stelle? sicher|muss|müssen|soll(?:en|te)?|vérifie[rz]"
-    r"|assure[rz]|doit|doivent"
-    r"|verificar|verifique|asegúrese|debe|deben|garanta|deve|controleer|moet)\b|確認|こと。?$|检查|確保|确认|确保|必须|확인"
-    r"|убедиться|убедитесь|проверить|должн",
     _I,
 )
 # Words that describe a good outcome without a value.
@@ -117,14 +123,6 @@ _NAMED = re.compile(
     r"\W*(?:(?:the|of|them|these|those|available|other|\d+)\s+)*(?:[a-z][\w-]*s|[a-zA-Z]*s|[gG][pP][uU]|node|rank|host|link|pair|size|\w*day)\W*"
 )
 _ONLY_TEXTS = re.compile(rf"\W*(?:(?:and|or|nor|und|oder|{LITERAL})\W*)*{LITERAL}\W*", _I)
-# "`…` exits with 3", "`…` exits non-zero": exit code 0 would be wrong.
-_FAILS = re.compile(
-    rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to)\s+)?"
-    r"(?:(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?(?:exit\s+)?(?:code\s+|status\s+)?(?:non-?zero|an? error)"
-    r"|(?:(?:exits?|ends?)\s+(?:with\s+)?|returns?\s+(?:with\s+)?(?:an?\s+)?(?=exit|code|status))(?:exit\s+)?"
-    r"(?:code\s+|status\s+)?[1-9]\d*\b(?!\s*[A-Za-z%]))",
-    _I,
-)
 # "Verify GPU visibility with `…`", "Check the topology: `…`": the command is the check.
 _MEANS = re.compile(
     r"\b(?:verify|validate|confirm|check|test|prüfen|vérifier)\b(?P<object>[^\ue000-\ue0ff]{0,80}?)"
@@ -146,15 +144,26 @@ _QUALIFIERS = re.compile(
 
 
 def claims_of(
-    step: "Step", commands: "tuple[WrittenCommand, ...]", script: "WrittenScript | None"
+    step: "Step",
+    commands: "tuple[WrittenCommand, ...]",
+    script: "WrittenScript | None",
+    above: tuple[str, ...] = (),
 ) -> tuple[Criterion, ...]:
-    """The criteria that the item's words state besides exit code 0, in order; () if it runs nothing."""
+    """The criteria that the item's words state besides exit code 0, in order; () if it runs nothing.
+
+    Args:
+        above: the texts above the item that speak of it: the section's title, introductions, the items above it.
+    """
     if not commands and script is None:
         return ()
     texts = [block.text for block in step.blocks if block.kind in ("paragraph", "bullet")] or [step.text]
     found: list[Criterion] = []
     for text in texts:
         found += _of_text(text, commands)
+    bullets = [block.text for block in step.blocks if block.kind == "bullet" and not block.spans]
+    found += [unreadable(one) for one in bullets if is_named_value(one) and not any(_of_text(one, commands))]
+    if (cells := cells_expected(step)) is not None:
+        found.append(unreadable(cells))
     for command, text in commented(step):
         if script is None:
             found += _of_text(text, commands)
@@ -170,8 +179,9 @@ def claims_of(
         found += [
             unreadable(words.plain(match[0]), words.command_near(match[0]))
             for words in (marked(text, commands) for text in texts)
-            if (match := _FAILS.search(words.text))
+            if (match := must_fail(words.text))
         ]
+    found += [unreadable(one) for one in demanded_above(above, has_own=bool(found))]
     return tuple(dict.fromkeys(found))
 
 
@@ -228,7 +238,7 @@ def _of_sentence(words: Marked, clauses: list[str]) -> list[Criterion]:
             open_demands.append(clause)
         found += read
     found += [unreadable(words.plain(clause), words.command_near(clause)) for clause in open_demands]
-    if not found and _OTHER_DEMANDS.search(whole):
+    if not found and OTHER_DEMANDS.search(whole):
         found.append(unreadable(words.plain(whole), words.command_near(whole)))
     vague = (_WEAK, _EVERY_IS, _STRICT, _SHOWN, _LOOKED_FOR, _QUESTION)
     texts = (whole, *clauses)
@@ -246,6 +256,13 @@ def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
     compared = comparisons_in(clause)
     if found := text_claim(words, clause):
         more = [_beside(words, clause, one) for one in compared if one.bound != found.bound]
+        numbers = [
+            number for one in re.findall(r"\d[\d.,]*", clause) if (number := number_of(one.rstrip(".,"))) is not None
+        ]
+        if found.which == "count" and any(
+            one not in (found.bound, *(more.bound for more in compared)) for one in numbers
+        ):
+            more.append(unreadable(words.plain(clause), words.command_near(clause)))  # "32 DIMMs of 64 GB"
         return [*_with_listed(words, clause, found), *more]
     if not compared:
         return []
@@ -261,7 +278,10 @@ def _of_clause(words: Marked, clause: str, sentence: str) -> list[Criterion]:
             return []
         else:
             return [unreadable(words.plain(clause), words.command_near(clause))]
-    return [_criterion(words, clause, one) for one in compared]
+    read = [_criterion(words, clause, one) for one in compared]
+    if states_more(clause, len(compared)):
+        read.append(unreadable(words.plain(clause), words.command_near(clause)))
+    return read
 
 
 def _with_listed(words: Marked, clause: str, found: Criterion) -> list[Criterion]:

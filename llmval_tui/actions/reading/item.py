@@ -39,6 +39,11 @@ class ItemView:
     above: list[Hindrance] = field(default_factory=list)  # in titles and sentences above the item
 
     @property
+    def texts_above(self) -> tuple[str, ...]:
+        """The texts above the item that speak of it: see `_texts_above`."""
+        return _texts_above(self.step, self.section)
+
+    @property
     def to_run(self) -> list[Candidate]:
         """The codes that the words ask to run, hindered or not."""
         return [one for one in self.candidates if one.role is Role.RUN]

@@ -226,7 +226,7 @@ def _runs(view: ItemView, reason: str | None = None) -> Reading:
         "command",
         commands,
         script,
-        claims_of(view.step, commands, script),
+        claims_of(view.step, commands, script, view.texts_above),
         promised_files(view.step, commands),
     )
 
@@ -308,7 +308,7 @@ def _ask(view: ItemView, reason: str, question: str) -> Reading:
         "command" if view.commands or view.script else MANUAL,
         view.commands,
         view.script,
-        claims_of(view.step, view.commands, view.script),
+        claims_of(view.step, view.commands, view.script, view.texts_above),
         promised_files(view.step, view.commands),
         question=f"The item has a command, but {reason}. {question}?",
     )

@@ -11,7 +11,7 @@ _I = re.IGNORECASE
 # What a sign behind a command announces: "→ exists", "- connects to the database", "— new errors?".
 _BEHIND = rf"{COMMAND}[\s)\]*_,]*"
 _ANNOUNCED = (
-    re.compile(rf"{_BEHIND}(?:→|⇒|->|=>|⟶)\s*(?P<outcome>[^\n.;]+)"),
+    re.compile(rf"{_BEHIND}(?:→|->|=>)\s*(?P<outcome>[^\n.;]+)"),
     re.compile(
         rf"{_BEHIND}\s[-–—]+\s+(?P<outcome>(?:it\s+)?(?:connects?|shows?|returns?|prints?|reports?|lists?|creates?"
         rf"|builds?"
@@ -72,7 +72,7 @@ _FACTS = (
 )
 # "`systemctl is-active x` → active", "`nproc` == 192", "`getenforce` = `Permissive`": the whole of what is printed.
 _PRINTED_WORD = re.compile(
-    rf"{COMMAND}[\s)\]*_,]*(?:→|⇒|->|=>|⟶|==?)\s*(?P<what>{LITERAL}|\d+(?:\.\d+)?|active|inactive|enabled|disabled"
+    rf"{COMMAND}[\s)\]*_,]*(?:→|->|=>|==?)\s*(?P<what>{LITERAL}|\d+(?:\.\d+)?|active|inactive|enabled|disabled"
     r"|running|unlimited|true|false|yes|no|on|off|permissive|enforcing)\W*$",
     _I,
 )

@@ -7,6 +7,7 @@ from llmval_tui.actions.criteria.model import Criterion, StatedBy
 from llmval_tui.actions.criteria.units import number_of
 from llmval_tui.actions.criteria.wording.beside import announced, facts, printed_words, values
 from llmval_tui.actions.criteria.wording.demands import PROCEDURE, only_success, unreadable
+from llmval_tui.actions.criteria.wording.labels import prints_one_value, stated_facts, values_in_brackets
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked
 from llmval_tui.actions.criteria.wording.text_claims import is_path
 
@@ -48,7 +49,7 @@ def claims_beside(
             kind = "==" if number is not None else "contains"
             bound = what if number is None else number
             found.append(Criterion(text, StatedBy.WORDS, "stdout", kind, bound, ignore_case=number is None, command=at))
-    for match in facts(words.text):
+    for match in (*facts(words.text), *stated_facts(words.text)):
         at = words.command_near(match[0])
         outcome = words.plain(match["outcome"])
         command_text = commands[at].text if at is not None and at < len(commands) else ""
@@ -81,4 +82,10 @@ def claims_beside(
             continue
         if not any(one.text and (one.text in outcome or outcome in one.text) for one in (*known, *found)):
             found.append(unreadable(outcome, words.command_near(match[0])))
+    for match in values_in_brackets(words.text):
+        at = words.command_near(match[0])
+        outcome = words.plain(match["outcome"])
+        one_value = at is not None and at < len(commands) and prints_one_value(commands[at].text)
+        if one_value and not any(one.command == at for one in (*known, *found)) and not only_success(outcome):
+            found.append(unreadable(outcome, at))
     return found

@@ -99,6 +99,11 @@ _BEGINS = lazy_pattern(
     rf"(?:\s*(?:-|–|—|…|to)\s*(?:{NUMBER_TEXT}))?\s?(?P<unit>{UNIT_TEXT}(?:\s+per second)?)",
     re.IGNORECASE,
 )
+_TOLERANCE = lazy_pattern(rf"\bwithin\s+(?:{NUMBER_TEXT})\s*(?:%|percent)\s+of\b", re.IGNORECASE)
+# "Fans 5000–12000 RPM"
+_RANGE_ALONE = lazy_pattern(
+    rf"(?<![\w.,-])(?:{NUMBER_TEXT})\s*(?:-|–|—|…|\.\.+)\s*(?:{NUMBER_TEXT})\s?(?P<unit>{UNIT_TEXT})", re.IGNORECASE
+)
 # Units of what a run is started with as often as of what it must show.
 _INPUTS = ("time", "bytes", "count", "ratio", "requests per second")
 # Words between a preposition and a number that say how long or on what something runs, not what must hold.
@@ -110,7 +115,7 @@ _SPAN_UNITS = lazy_pattern(
     re.IGNORECASE,
 )
 _STATES = lazy_pattern(
-    r"\b(?:is|are|be|been|stays?|remains?|keeps?|holds?|was|were|well|just|back|goes|go|rises?|falls?|drops?"
+    r"(?<![\w-])(?:is|are|be|been|stays?|remains?|keeps?|holds?|was|were|well|just|back|goes|go|rises?|falls?|drops?"
     r"|drop|latency"
     r"|p\d\d[\d.]*|time|takes?|finish(?:es)?|completes?|done|in|than|temperature|power|usage|bandwidth|error"
     r"|loss|rate)"
@@ -144,9 +149,19 @@ def states_a_value(clause: str) -> bool:
     signed = _SIGNED.search(clause)
     if signed and not _PRECONDITION.search(clause[: signed.start()]):
         return True
+    if any(
+        (found := unit_named(one["unit"])) is not None and found.dimension not in _INPUTS
+        for one in _RANGE_ALONE.finditer(clause)
+    ):
+        return True
     begins = _BEGINS.match(clause)
     unit = unit_named(begins["unit"]) if begins else None
     return unit is not None and unit.dimension not in _INPUTS
+
+
+def states_more(clause: str, read: int) -> bool:
+    """Whether a clause states more values than the `read` ones: "≥ 0.85 within 2 % of the reference"."""
+    return len(_SIGNED.findall(clause)) + len(_TOLERANCE.findall(clause)) > read
 
 
 def turned(comparison: str) -> str:
@@ -184,10 +199,14 @@ def comparisons_in(clause: str) -> list[Comparison]:
         number = number_of(value["number"])
         if number is None or (value["unit"] in ("%", "percent") and re.match(r"\s*of\b", clause[value.end() :])):
             continue
+        if _contradicts(sign, clause, value):
+            return []
         left = _VALUE_ALONE.match(clause.strip()) if len(match[0]) <= 2 else None
         if left and not clause[left.end() : match.start()].strip():
             continue
-        return [_made(sign, number, value, clause, start=match.start())]
+        is_noun = value["unit"] and unit_named(value["unit"]) is None and suffix_named(value["unit"]) is None
+        rest = clause[value.end("number") if is_noun else value.end() :]
+        return [_made(sign, number, value, clause, start=match.start()), *comparisons_in(rest)]
     if mirrored := _mirrored(clause):
         return [mirrored]
     for value in _VALUE_ALONE.finditer(clause):
@@ -207,6 +226,17 @@ def comparisons_in(clause: str) -> list[Comparison]:
             text, unit = plus, plus["unit"]
         return [_made(sign, number, text, clause, start=value.start(), end=after.end(), unit=unit)]
     return []
+
+
+def _contradicts(sign: str, clause: str, value: re.Match[str]) -> bool:
+    """Whether the words behind a number turn its comparison: "≥ 10 or less"."""
+    after = _LAST.match(clause, value.end())
+    if after is None and value["unit"] and unit_named(value["unit"]) is None:  # the first word looks like a unit
+        after = _LAST.match(clause, value.end("number"))
+    if after is None:
+        return False
+    other = next(_AFTER[int(name[1:])][1] for name, text in after.groupdict().items() if text)
+    return sign[:1] in "<>" and sign[:1] != other[:1]
 
 
 def _around(found: re.Match[str], clause: str) -> list[Comparison]:
@@ -248,7 +278,7 @@ def _made(
     bound, name = _scaled(number, value["unit"] if unit == "" else unit)
     before = clause[: value.start() if start is None else start]
     after = clause[max(value.end(), end or 0) :]
-    if value["unit"] and name is None and suffix_named(value["unit"]) is None:
+    if unit == "" and value["unit"] and name is None and suffix_named(value["unit"]) is None:
         after = f"{value['unit']} {after}"
     return Comparison(sign, round(bound, 12), name, before, after)
 
@@ -265,7 +295,7 @@ def _scaled(number: float, unit: str | None) -> tuple[float, str | None]:
 
 
 _STOP = lazy_pattern(
-    r"or|and|of|on|in|at|per|for|from|with|to|the|a|an|after|before|during|when|if|by|over|under|than|each"
+    r"or|and|within|of|on|in|at|per|for|from|with|to|the|a|an|after|before|during|when|if|by|over|under|than|each"
     r"|every|all|is|as"
     r"|are|while|but|once|total|available|free|left|used|better|more|less|expected|minimum|maximum|max|min|und"
     r"|oder|auf|bei"

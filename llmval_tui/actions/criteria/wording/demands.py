@@ -24,6 +24,39 @@ PROCEDURE = re.compile(
     re.IGNORECASE,
 )
 
+# Words of other languages that demand something which the run must show. Clauses are told apart less well there, so
+# these words count for a whole sentence.
+OTHER_DEMANDS = re.compile(
+    r"\b(?:prüfen|prüfe|überprüfen|sicherstellen|stelle? sicher|muss|müssen|soll(?:en|te)?|vérifie[rz]"
+    r"|assure[rz]|doit|doivent"
+    r"|verificar|verifique|asegúrese|debe|deben|garanta|deve|controleer|moet)\b|確認|こと。?$|检查|確保|确认|确保|必须|확인"
+    r"|убедиться|убедитесь|проверить|должн"
+    # "Keine Fehler", "aucune erreur", "sin errores"
+    r"|\b(?:keine?[rnms]?|aucune?|sin|ning[uú]n[oa]?|nessun[oa]?|senza|geen|sem|nenhuma?|inga|ingen|brak"
+    r"|нет|без)\b"
+    r"|没有|沒有|无|無|なし|ない(?:こと|。|$)|없",
+    re.IGNORECASE,
+)
+# "`…` exits with 3", "`…` exits non-zero": exit code 0 would be wrong.
+_FAILS = re.compile(
+    rf"{COMMAND}\W*(?:(?:must|should|shall|has to|needs to)\s+)?"
+    r"(?:(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?(?:exit\s+)?(?:code\s+|status\s+)?(?:non-?zero|an? error)"
+    r"|(?:(?:exits?|ends?)\s+(?:with\s+)?|returns?\s+(?:with\s+)?(?:an?\s+)?(?=exit|code|status))(?:exit\s+)?"
+    r"(?:code\s+|status\s+)?[1-9]\d*\b(?!\s*[A-Za-z%]))",
+    re.IGNORECASE,
+)
+_FAILS_BEFORE = re.compile(
+    rf"\b(?:(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?(?:exit\s+)?(?:code\s+|status\s+)?"
+    r"(?:non-?zero|an? error|error)"
+    rf"|(?:is|are|gets?)\s+(?:refused|rejected|denied|forbidden)|fails)\b[^\n:;.\ue000-\ue0ff]*[:(–—→]\s*{COMMAND}",
+    re.IGNORECASE,
+)
+
+
+def must_fail(text: str) -> re.Match[str] | None:
+    """The words of the marked text by which a command must fail, so that exit code 0 would be wrong."""
+    return _FAILS.search(text) or _FAILS_BEFORE.search(text)
+
 
 def only_success(clause: str) -> bool:
     """Whether the words ask for nothing but success, which the exit code answers."""

@@ -38,6 +38,9 @@ _QUESTION_ASIDE = re.compile(
 _INTERVAL = re.compile(
     r"\s(?:(?:is|be|lies?|stays?)\s+)?(?:in|within|∈)\s*\[\s*(-?[\d.]+)\s*[,;…]\s*(-?[\d.]+)\s*\](?!\()"
 )
+_ARROWS = re.compile(r"[⇒⟹⟶➔➜➙➡👉▶⮕]\ufe0f?|[-—–=]{2,}>")
+# "`nproc` => 10 or less": behind a command it points at the result, it is no "≥".
+_ARROW_BEHIND = re.compile(rf"({COMMAND}[\s)\]*_,]*)=>\s*")
 _BETWEEN = re.compile(r"\b(between|zwischen|entre)\s+(\S+(?:\s\S+)?)\s+(?:and|und|et|y)\s+", re.IGNORECASE)
 
 
@@ -90,7 +93,8 @@ def marked(text: str, commands: "Sequence[WrittenCommand | WrittenScript]") -> M
         return chr(_LITERALS + len(literals) - 1)
 
     words = text if text.isascii() else re.sub(r"[\ue000-\uefff]", "", text)
-    words = _QUOTED.sub(mark, words)
+    words = _ARROWS.sub("→", _QUOTED.sub(mark, words))
+    words = _ARROW_BEHIND.sub(r"\1 → ", words)
     words = _INTERVAL.sub(r" is between \1 … \2 ", words)
     words = re.sub(r"\]\([^()\s]*\)|!?\[|\]", " ", words)  # a link's address is not prose
     words = re.sub(r"\*\*|__|~~|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)", "", words)

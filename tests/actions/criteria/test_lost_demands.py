@@ -1,0 +1,101 @@
+"""Demands in the shapes of real lists: none may be lost or turned, or exit code 0 alone ticks the item."""
+
+from pathlib import Path
+
+import pytest
+
+from llmval_tui.actions.reading.read import read_item
+from llmval_tui.checklist.model import parse
+
+
+def criteria(item: str, title: str = "A"):
+    checklist = parse(f"# L\n\n## {title}\n\n{item}\n".encode(), Path("list.md"))
+    step = checklist.steps[-1]
+    reading = read_item(step, checklist.sections[-1], checklist)
+    assert reading.commands or reading.script
+    return reading.criteria
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "4/4 GPUs: `srun -N 1 nvidia-smi -L`",
+        "DGEMM: 3/3 pass, `./dgemm --repeat 3`",
+        "Power supplies: `ipmitool sdr type psu`; 6 of 6 PSUs",
+        "PCIe link is Gen5 x16 on every GPU: `nvidia-smi --query-gpu=pcie.link.gen.current --format=csv`",
+        "Persistence mode is **Enabled** on all GPUs → `nvidia-smi --query-gpu=persistence_mode --format=csv`",
+        "Image digest is pinned: `docker image inspect vllm --format x`",
+        "State: Active, Rate: 400 (`ibstat mlx5_0`)",
+        "Symbol errors 0: `perfquery -x`",
+        "Fans 5000–12000 RPM: `ipmitool sdr type Fan`",
+        "SMART overall-health PASSED `smartctl -H /dev/nvme0`",
+        "`memtester 1G 1` 👉 all `ok`",
+        "CPU governor: `cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor` (performance)",
+        "Returns non-zero without a token: `curl -f http://api.local/v1/models`",
+        "Keine Fehler im Kernel-Log: `dmesg --level=err`",
+        "Aucune erreur : `dmesg --level=err`",
+        "没有 Xid 错误：`dmesg`",
+    ],
+)
+def test_a_fact_that_no_verb_announces_is_a_demand(item: str) -> None:
+    assert [one.unreadable for one in criteria(f"- [ ] {item}") if one.unreadable]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "Run the level 3 diagnostic: `dcgmi diag -r 3`",
+        "Burn-in over 8 GPUs: `gpu_burn 600`",
+        "What the driver is: `nvidia-smi -q`",
+        "Set the power limit to 650 W: `nvidia-smi -pl 650`",
+        "Kernel (`uname -r`) of GPU 0",
+        "`uname -r` (kernel)",
+    ],
+)
+def test_words_that_demand_nothing_stay_none(item: str) -> None:
+    assert criteria(f"- [ ] {item}") == ()
+
+
+def test_an_arrow_behind_a_command_is_no_comparison() -> None:
+    (one,) = criteria("- [ ] `sysctl -n vm.swappiness` => 10 or less")
+    assert (one.comparison, one.bound) == ("<=", 10.0)
+    assert [one.comparison for one in criteria("- [ ] Swap: `sysctl -n vm.swappiness`, ≥ 10 or less")] == ["unreadable"]
+
+
+def test_the_second_figure_of_a_clause_counts_too() -> None:
+    found = criteria("- [ ] Latency: `./load`, p50 < 100 ms p99 < 200 ms")
+    assert [(one.metric, one.comparison, one.bound) for one in found] == [("p50", "<", 100.0), ("p99", "<", 200.0)]
+    found = criteria("- [ ] Accuracy ≥ 0.85 within 2 % of the reference: `./eval`")
+    assert [one.comparison for one in found] == [">=", "unreadable"]
+    assert found[0].unit is None
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Every command must print OK", "Must not find anything", "Thresholds: all latencies < 10 us", "No errors allowed"],
+)
+def test_a_demand_in_the_heading_is_one_of_each_item(title: str) -> None:
+    assert [one.text for one in criteria("- [ ] `journalctl -k -b`", title)] == [title]
+
+
+def test_a_demand_of_the_item_above_is_one_of_its_items() -> None:
+    item = "- [ ] Compute (each must be ≥ 95 % of 1979 TFLOPS)\n  - [ ] `python gemm.py --dtype fp8`"
+    assert [one.comparison for one in criteria(item)] == ["unreadable"]
+    assert criteria("- [ ] `python gemm.py`", "2. All commands must pass before the hand-over") == ()
+    # A figure of the heading is that of other items, if the item has its own.
+    found = criteria("- [ ] `python gemm.py` ≥ 5 TFLOPS", "Bandwidth ≥ 400 GB/s")
+    assert [one.bound for one in found] == [5.0]
+
+
+def test_bullets_and_tables_below_an_item_state_values() -> None:
+    found = criteria("- [ ] Check `nvidia-smi -q`\n  - Driver Version must be 580 or higher\n  - CUDA Version 13.0")
+    assert [one.text for one in found] == ["Driver Version must be 580 or higher", "CUDA Version 13.0"]
+    table = "- [ ] Driver\n\n  | Command | Expected |\n  |---|---|\n  | `nvidia-smi -q` | 550.54.15 |"
+    assert [one.text for one in criteria(table)] == ["550.54.15"]
+
+
+def test_a_comment_below_a_fenced_line_is_its_result() -> None:
+    block = "- [ ] Count\n\n  ```bash\n  nvidia-smi -L | wc -l\n  # {}\n  ```"
+    for comment in ("8", "=> 8", "expect 8", "must be 8"):
+        assert [one.unreadable for one in criteria(block.format(comment)) if one.unreadable], comment
+    assert criteria(block.format("the next one takes a while")) == ()
