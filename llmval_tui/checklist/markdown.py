@@ -1,5 +1,6 @@
 """The scanner: headings and task-list items of a Markdown file with their byte offsets, from markdown-it-py."""
 
+import html
 import re
 import shlex
 from collections.abc import Callable
@@ -269,7 +270,17 @@ class _Scanner:
         comments: list[tuple[str, int, int]] = []
         spans: list[Span] = []
         text, at = "", len(source) - len(source[start:].lstrip())
+        opened: Token | None = None  # `<code>cmd</code>` is a code span too
         for child in children:
+            if child.type == "html_inline" and _CODE_TAG.fullmatch(child.content):
+                opened = child
+            elif child.type == "html_inline" and _CODE_END.fullmatch(child.content) and opened is not None:
+                content = html.unescape(source[opened.meta["end"] : child.meta["start"]])
+                if content.strip() and "`" not in content and opened.meta["start"] >= at:
+                    text += source[at : opened.meta["start"]]
+                    spans.append(Span(content.strip(), len(text), len(text) + len(content) + 2))
+                    text, at = f"{text}`{content}`", child.meta["end"]
+                opened = None
             if child.type == "html_inline" and child.content.startswith("<!--"):
                 comments.append((child.content, child.meta["start"], child.meta["end"]))
                 text += source[at : child.meta["start"]].rstrip(" \t")
@@ -346,6 +357,9 @@ class _OffsetMap:
         source = self.scanner.lines[self.first + before].rstrip()
         column = min(position - start, len(line))
         return self.scanner.byte_at(self.first + before, len(source) - len(line) + column)
+
+
+_CODE_TAG, _CODE_END = re.compile(r"<(?:code|tt)>", re.IGNORECASE), re.compile(r"</(?:code|tt)>", re.IGNORECASE)
 
 
 def _without_front_matter(text: str) -> str:

@@ -72,7 +72,7 @@ class Step:
 
 @lru_cache(maxsize=4096)
 def _without_code(text: str) -> str:
-    return re.sub(r"(`+).*?\1", " ", text)
+    return re.sub(r"(`+).*?\1|<(code|tt)>.*?</\2>", " ", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ from llmval_tui.actions.criteria.wording.demands import (
     unreadable,
 )
 from llmval_tui.actions.criteria.wording.how_long import how_long
-from llmval_tui.actions.criteria.wording.printed import printed_claims
+from llmval_tui.actions.criteria.wording.printed import ANNOUNCES_OUTPUT, expected_outputs, printed_claims
 from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL, Marked, marked
+from llmval_tui.actions.criteria.wording.same_value import same_value
 from llmval_tui.actions.criteria.wording.text_claims import text_claim, version_claim
 
 if TYPE_CHECKING:
@@ -169,7 +170,10 @@ def claims_of(
             found += _of_text(text, commands)
         elif _of_text(text, (replace(script, text=command),)):  # its output is that of the whole script
             found.append(unreadable(text.replace("`", "")))
+    if expected := expected_outputs(step, commands, script):  # the words only announce the block
+        found = [one for one in found if not (one.unreadable and ANNOUNCES_OUTPUT.search(one.text))] + expected
     found += printed_claims(step, commands)
+    found = [same_value(one, commands) or one for one in found]
     found += [
         _answer_alone(at, why)
         for at, command in enumerate(commands)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from llmval_tui.actions.criteria.wording.printed import is_output_lead
 from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
 from llmval_tui.actions.reading.sentences import Code, Sentence
 from llmval_tui.actions.reading.shell import TERMINAL_PROMPT, placeholders, understand
@@ -40,7 +41,11 @@ def read_fence(code: Code, sentence: Sentence) -> Fence:
     prompts = [TERMINAL_PROMPT.match(line) for line in lines]
     has_dollar = any(prompt and prompt["sign"] != "#" for prompt in prompts)
     is_terminal = language in _TERMINALS or has_dollar
-    if _EXPECTED.search(sentence.lead) and not is_terminal:
+    if is_output_lead(sentence.lead) and not is_terminal:
+        return Fence(is_data=True)
+    if _EXPECTED.search(sentence.lead) and not is_terminal and language not in _SHELLS:
+        if not language and _all_commands(lines):
+            return Fence(unclear="The block may be a command or its output: begin it with ```bash if it is to run.")
         return Fence(is_data=True)
     if language and language not in (*_SHELLS, *_TERMINALS):
         if language in ("python", "py", "perl", "ruby", "powershell", "ps1", "bat", "cmd", "makefile", "sql"):

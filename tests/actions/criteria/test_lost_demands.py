@@ -99,3 +99,42 @@ def test_a_comment_below_a_fenced_line_is_its_result() -> None:
     for comment in ("8", "=> 8", "expect 8", "must be 8"):
         assert [one.unreadable for one in criteria(block.format(comment)) if one.unreadable], comment
     assert criteria(block.format("the next one takes a while")) == ()
+
+
+OUTPUT = "- [ ] CPU cores, expected output below\n\n  ```bash\n  {}\n  ```\n\n  Expected output:\n\n  ```\n  {}\n  ```"
+
+
+def test_the_block_below_expected_output_is_what_must_be_printed() -> None:
+    (one,) = criteria(OUTPUT.format("nproc", "192"))
+    assert (one.source, one.comparison, one.bound, one.command) == ("stdout", "==", 192.0, 0)
+    (one,) = criteria(OUTPUT.format("./bandwidth", "Device 0: <name>\n  Result = PASS\n  Done"))
+    assert (one.comparison, one.bound) == ("contains", "Result = PASS\nDone")
+    (one,) = criteria(OUTPUT.format("./bandwidth", "..."))  # it shows nothing that could be compared
+    assert one.unreadable
+
+
+def test_a_shell_block_below_words_of_its_result_runs() -> None:
+    block = "- [ ] Health endpoint returns 200\n\n  ```{}\n  curl -s -w x http://localhost/health\n  ```"
+    (one,) = criteria(block.format("bash"))
+    assert (one.comparison, one.bound) == ("==", 200.0)
+    checklist = parse(f"# L\n\n{block.format('')}\n".encode(), Path("list.md"))
+    reading = read_item(checklist.steps[0], checklist.sections[0], checklist)
+    assert reading.kind == "ask"
+    assert "command or its output" in (reading.question or "")
+
+
+@pytest.mark.parametrize("tag", ["code", "tt"])
+def test_an_html_code_element_is_a_code_span(tag: str) -> None:
+    (one,) = criteria(f"- [ ] Kernel version is 5.15+: <{tag}>uname -r</{tag}>")
+    assert (one.comparison, one.bound) == ("version >=", "5.15")
+    checklist = parse(f"# L\n\n- [ ] Run <{tag}>./a.sh &amp;&amp; nvidia-smi -L</{tag}>\n".encode(), Path("list.md"))
+    reading = read_item(checklist.steps[0], checklist.sections[0], checklist)
+    assert [command.text for command in reading.commands] == ["./a.sh", "nvidia-smi -L"]
+
+
+def test_the_same_value_for_all_gpus() -> None:
+    query = "`nvidia-smi --query-gpu=vbios_version --format=csv,noheader`"
+    (one,) = criteria(f"- [ ] All GPUs have the same VBIOS: {query}")
+    assert (one.which, one.selector, one.bound) == ("distinct", "/^(.+)$/", 1.0)
+    for item in (f"All GPUs have the same VBIOS as node 1: {query}", "All GPUs have the same VBIOS: `nvidia-smi -q`"):
+        assert criteria(f"- [ ] {item}")[0].unreadable

@@ -1,17 +1,69 @@
-"""The output that a console block shows below a prompt: what the command must print."""
+"""The output that a block shows: below a prompt of a console, or below “Expected output:”."""
 
 import re
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.criteria.model import Criterion, StatedBy
+from llmval_tui.actions.criteria.wording.demands import unreadable
 
 if TYPE_CHECKING:
-    from llmval_tui.actions.reading.model import WrittenCommand
+    from llmval_tui.actions.reading.model import WrittenCommand, WrittenScript
     from llmval_tui.checklist.model import Step
 
 _PROMPT = re.compile(r"\s*(?:\([\w.-]+\)\s*)?(?:[\w.-]+@[\w.-]+[: ]?\S*)?[$#❯]\s+(?P<command>\S.*)")
 _CONSOLE = {"console", "shell-session", "terminal", "session", "bash-session", "sh-session", "pycon", "", "text"}
 _LEFT_OUT = re.compile(r"^\s*(?:\.\.\.|…|\[\.\.\.\]|\[…\])\s*$")
+
+# What announces the output of a command, and no command.
+_OUTPUT_LEAD = re.compile(
+    r"^\W*(?:(?:the|an?|its|this)\s+)*(?:expected|sample|example|typical)?\s*(?:outputs?|results?|responses?|answers?)"
+    r"(?:\s+(?:is|are|should be|must be|looks? like|as follows|follows|below))*\W*$"
+    r"|\bexpected\s+(?:outputs?|results?|responses?)\W*$"
+    r"|\b(?:looks? like|should (?:now )?see|you see|expect(?:ed)?)\s*[:：]\W*$",
+    re.IGNORECASE,
+)
+ANNOUNCES_OUTPUT = re.compile(
+    r"\bexpected\s+(?:outputs?|results?|responses?)"
+    r"(?:\s+(?:is|are|should be|looks? like|as follows|follows|below))*\W*$|^\W*expect(?:ed)?\W*$",
+    re.IGNORECASE,
+)
+# A line that stands for others: "GPU 0: <name>", "…", "xxx".
+_STANDS_FOR = re.compile(r"\.\.\.|…|<[^<>]+>|\bx{2,}\b|\*{2,}", re.IGNORECASE)
+
+
+def is_output_lead(text: str) -> bool:
+    """Whether the words above a block say that it is what a command prints: "Expected output:"."""
+    return _OUTPUT_LEAD.search(text) is not None
+
+
+def expected_outputs(
+    step: "Step", commands: "tuple[WrittenCommand, ...]", script: "WrittenScript | None"
+) -> list[Criterion]:
+    """One criterion for each block below “Expected output:”: a number alone is the output, lines must occur in order.
+
+    It speaks of the last command above it; if it stands above all, of the only one.
+    """
+    found = []
+    lead = ""
+    for block in step.blocks:
+        if block.kind != "fence":
+            lead = block.text.strip().splitlines()[-1] if block.text.strip() else ""
+            continue
+        lines = [line.strip() for line in block.text.splitlines() if line.strip()]
+        if not is_output_lead(re.split(r"(?<=[.!?])\s", lead)[-1]) or any(_PROMPT.match(line) for line in lines):
+            continue
+        lead = ""
+        above = [at for at, command in enumerate(commands) if command.line < block.line]
+        at = above[-1] if above else 0 if len(commands) == 1 else None
+        known = [line for line in lines if not _STANDS_FOR.search(line)]
+        if not known or (at is None and script is None):
+            found.append(unreadable("Expected output", at))
+            continue
+        number = _number(known[0]) if len(lines) == 1 else None
+        comparison, bound = ("==", number) if number is not None else ("contains", "\n".join(known))
+        shown = " / ".join(known)
+        found.append(Criterion(shown, StatedBy.WORDS, "stdout", comparison, bound, command=at))
+    return found
 
 
 def printed_claims(step: "Step", commands: "tuple[WrittenCommand, ...]") -> list[Criterion]:
