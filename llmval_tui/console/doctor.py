@@ -64,7 +64,7 @@ def doctor(options: argparse.Namespace) -> int:
         configuration = _configuration(options.runner_python or sys.executable)
         print_object("doctor", checks=checks, configuration=configuration)
         return code
-    glyphs = {"ok": "x", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
+    glyphs = {"ok": "+", "missing": "!", "note": "-"} if options.ascii else {"ok": "✓", "missing": "✗", "note": "!"}
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{glyphs[check.state]} {check.name:<{width}}  {check.found}")

@@ -98,7 +98,7 @@ def _ask(launch: FleetLaunch, node: str, options: argparse.Namespace) -> Answer:
 def lines_of(answers: Mapping[str, Answer], *, ascii_only: bool = False, width: int = PIPE_COLUMNS) -> list[str]:
     """Nodes without an answer, nodes with fewer GPUs, what is missing where, what differs, and what all have."""
     signs = glyphs(ascii_only)
-    bad, good = ("!", "x") if ascii_only else ("✗", "✓")
+    bad, good = ("!", "+") if ascii_only else ("✗", "✓")
     lines = [f"{bad} {clean_line(answer.silent)}" for answer in answers.values() if answer.silent]
     heard = {node: answer for node, answer in answers.items() if not answer.silent}
     found = differences({node: answer.configuration or {} for node, answer in heard.items()})

@@ -19,7 +19,7 @@ class Sign:
 
 STEP_SIGNS = {
     StepState.OPEN: Sign("○", ".", "open", "muted"),
-    StepState.MEASURED: Sign("✓", "x", "measured", "good"),
+    StepState.MEASURED: Sign("✓", "+", "measured", "good"),
     StepState.EXIT_CODE: Sign("◑", "e", "exit code", "text"),
     StepState.BY_HAND: Sign("◇", "v", "by hand", "text"),
     StepState.STALE: Sign("≠", "%", "stale", "warn"),
@@ -27,7 +27,7 @@ STEP_SIGNS = {
     StepState.TICKED: Sign("□", "u", "ticked", "warn"),  # without a record
     StepState.RUNNING: Sign("▸", ">", "running", "busy"),
     StepState.JUDGING: Sign("◔", "~", "judging", "busy"),
-    StepState.PASSED: Sign("●", "+", "passed", "text"),
+    StepState.PASSED: Sign("●", "o", "passed", "text"),
     StepState.FAILED: Sign("✗", "!", "failed", "bad"),
     StepState.INVALID: Sign("⊘", "#", "invalid", "warn"),
     StepState.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
@@ -38,7 +38,7 @@ STEP_SIGNS = {
 QUEUED = Sign("◷", ":", "queued", "busy")
 
 OUTCOME_SIGNS = {
-    Outcome.PASS: Sign("✓", "x", "pass", "good"),
+    Outcome.PASS: Sign("✓", "+", "pass", "good"),
     Outcome.FAIL: Sign("✗", "!", "fail", "bad"),
     Outcome.INVALID: Sign("⊘", "#", "invalid", "warn"),
     Outcome.INCONCLUSIVE: Sign("◌", "-", "inconclusive", "warn"),
@@ -56,15 +56,15 @@ NODE_SIGNS = {
     NodeState.RUNNING: Sign("▸", ">", "running", "busy"),
     NodeState.QUEUED: QUEUED,
     NodeState.NOT_STARTED: Sign("○", ".", "not started", "muted"),
-    NodeState.PASSED: Sign("✓", "x", "passed", "good"),
-    NodeState.ANSWERS: Sign("●", "+", "answers", "text"),
+    NodeState.PASSED: Sign("✓", "+", "passed", "good"),
+    NodeState.ANSWERS: Sign("●", "o", "answers", "text"),
 }
 
 # Cells of a power sweep, by the status in their file; None: no result yet.
 CELL_SIGNS: dict[str | None, Sign] = {
     None: Sign("○", ".", "to do", "muted"),
     "running": Sign("▸", ">", "running", "busy"),
-    "valid": Sign("✓", "x", "valid", "good"),
+    "valid": Sign("✓", "+", "valid", "good"),
     "invalid": Sign("⊘", "#", "invalid", "warn"),
     "no_energy": Sign("◌", "-", "no energy", "warn"),
     "refused": Sign("◇", "v", "refused", "warn"),

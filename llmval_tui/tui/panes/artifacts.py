@@ -39,7 +39,7 @@ class ArtifactsPane(ScrollPane):
         return rows
 
     def _item(self, item: ArtifactLine, width: int) -> list[Row]:
-        sign = {True: ("x" if self.glyphs.ascii else "✓"), False: ("!" if self.glyphs.ascii else "✗"), None: "-"}[
+        sign = {True: ("+" if self.glyphs.ascii else "✓"), False: ("!" if self.glyphs.ascii else "✗"), None: "-"}[
             item.intact
         ]
         role = {True: "good", False: "bad", None: "muted"}[item.intact]
