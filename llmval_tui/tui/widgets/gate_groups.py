@@ -84,9 +84,14 @@ def _first(gate: Gate) -> bool:
     return not gate.name.startswith(("telemetry.throttling", "telemetry.xid", "telemetry.foreign"))
 
 
+def measured_words(gate: Gate) -> str:
+    """What a gate measured; long numbers are split into groups."""
+    return _LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", clean_line(str(gate.measured)))
+
+
 def short(gate: Gate) -> str:
     """What a passed gate measured, with its name unless the words of the value name the quantity."""
-    measured = _LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", clean_line(str(gate.measured)))
+    measured = measured_words(gate)
     if any(word not in _UNITS for word in _WORD.findall(measured)):
         return measured
     name = clean_line(gate.name).removeprefix("telemetry.").replace("_", " ")

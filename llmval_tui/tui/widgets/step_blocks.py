@@ -26,6 +26,7 @@ LEAST_LIST = 8  # rows of a long list that stay
 FIXED_STEP = 9  # rows of the step in full below a list that scrolls: then nothing moves when another is chosen
 LEAST_FOR_NEEDS, LEAST_FOR_STEP = 20, 34  # rows of the whole column from which a list that scrolls leaves room
 FIGURE = 11  # cells of a figure in the table of runs
+LEAST_FOR_MORE = 6  # blank rows from which on they are worth a block more
 UNJUDGED = Sign("◔", "~", "judging", "busy")
 
 
@@ -54,6 +55,18 @@ def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyp
     add(need_rows(state, keys, width, glyphs))
     add(step_in_full(state, width, glyphs))
     add(run_rows(state, width, glyphs, height - len(found)))
+    if height - len(found) >= LEAST_FOR_MORE:
+        from llmval_tui.tui.widgets.more_blocks import (
+            gate_list_rows,
+            newest_message_rows,
+            phase_rows,
+            result_rows,
+        )
+
+        add(result_rows(state, keys, width, height - len(found), glyphs))
+        add(gate_list_rows(state, width, height - len(found), glyphs))
+        add(phase_rows(state, width, height - len(found), glyphs))
+        add(newest_message_rows(state, width, height - len(found), glyphs))
     return found
 
 
