@@ -21,6 +21,10 @@ from tests.helpers.workspace import load_test_json, request_json, write_run
 # Command, recorded file, the name that the reader looks for; None: the file is the standard output.
 CASES: tuple[tuple[str, str, str | None], ...] = (
     ("vllm bench serve --save-result --result-dir a", "vllm_serve_good.json", "r.json"),
+    ("vllm bench throughput --output-json a.json", "vllm_throughput.json", "a.json"),
+    ("vllm bench latency --output-json a.json", "vllm_latency.json", "a.json"),
+    ("python -m sglang.bench_serving --output-file a.jsonl --num-prompts 3", "sglang_closed.jsonl", "a.jsonl"),
+    ("genai-perf profile --artifact-dir a", "genai_perf.json", "profile_export_genai_perf.json"),
     ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export_aiperf.json", "profile_export_aiperf.json"),
     ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export.jsonl", "profile_export.jsonl"),
     ("guidellm run --output kind=json,path=a.json", "guidellm_closed.json", "a.json"),

@@ -12,7 +12,7 @@ from llmval_tui.actions.tools.load.guidellm import Guidellm
 from llmval_tui.actions.tools.load.mlperf import SUMMARY, Loadgen
 from llmval_tui.actions.tools.load.sglang_bench import SglangServing
 from llmval_tui.actions.tools.load.trtllm_bench import BENCHMARKS, TrtllmBench
-from llmval_tui.actions.tools.load.vllm_bench import VllmLatency, VllmServe, VllmThroughput
+from llmval_tui.actions.tools.load.vllm_bench import TrtllmServe, VllmLatency, VllmServe, VllmThroughput
 from llmval_tui.actions.tools.model import Tool
 from llmval_tui.actions.tools.nvbandwidth import Nvbandwidth
 from llmval_tui.actions.tools.superbench import SuperBenchDiagnosis, SuperBenchRun
@@ -24,7 +24,7 @@ _TOOLS: dict[tuple[str, ...], type[Tool]] = {
     ("vllm", "bench", "latency"): VllmLatency,
     ("vllm.entrypoints.cli.main", "bench", "serve"): VllmServe,
     ("benchmark_serving.py",): VllmServe,
-    ("tensorrt_llm.serve.scripts.benchmark_serving",): VllmServe,  # a copy of vLLM's, with the same flags and file
+    ("tensorrt_llm.serve.scripts.benchmark_serving",): TrtllmServe,
     ("sglang.bench_serving",): SglangServing,
     ("bench_serving.py",): SglangServing,
     ("aiperf", "profile"): Aiperf,

@@ -10,6 +10,7 @@ import orjson
 MAX_JSON_BYTES = 512 * 2**20  # of a file that is read as a whole
 MAX_TEXT_BYTES = 16 * 2**20  # of a log: its head and its tail, half each
 MAX_LINES = 5_000_000
+_MAX_CHECKED_BYTES = 16 * 2**20  # of JSON that is looked through for doubled keys, which takes ten times as long
 _LARGEST = 1e100  # a greater value is damage, and its sums overflow
 
 
@@ -28,14 +29,31 @@ def read_json_file(path: Path) -> Any:
 
 def parse_json(data: bytes, name: str) -> Any:
     """The JSON in some bytes; see `read_json_file`."""
+    if data.startswith(b"\x1f\x8b"):
+        raise Unreadable(f"{name} is compressed: gunzip it, and name the unpacked file")
+    if len(data) > _MAX_CHECKED_BYTES:
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(data, parse_constant=lambda _: None)
+        return json.loads(data, parse_constant=lambda _: None, object_pairs_hook=_without_doubles)
+    except _Doubled as error:
+        raise Unreadable(f"{name} has the key {str(error)[:80]!r} twice, so it is unclear which value counts") from None
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{name} is not complete JSON: {str(error)[:120]}") from error
+
+
+class _Doubled(Exception):
+    """A key that an object has twice."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Doubled(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

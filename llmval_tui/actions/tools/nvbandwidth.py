@@ -72,10 +72,10 @@ class Nvbandwidth(Tool):
         if problem or failed:
             messages = [problem, *(f"{case.name}: {case.message or case.status}" for case in failed)]
             return Gate(name, Outcome.FAIL, measured, bound, "; ".join(text for text in messages if text)[:300])
-        empty = [case.name for case in cases if case.status == _PASSED and not case.values]
+        empty = [case.name for case in cases if case.status == _PASSED and not (case.values and min(case.values) > 0)]
         others = [one for status, names in by_status.items() if status != _PASSED for one in names]
         if others or empty or not cases:
-            reason = f"not passed: {', '.join(others)}" if others else f"without a value: {', '.join(empty)}"
+            reason = f"not passed: {', '.join(others)}" if others else f"without a value above 0: {', '.join(empty)}"
             return Gate(name, Outcome.INCONCLUSIVE, measured, bound, reason[:300] if cases else "no test ran")
         asked = [word for word in values_after(self.arguments, "-t", "--testcase") if not word.isdecimal()]
         missing = [word for word in asked if word not in {case.name for case in cases}]

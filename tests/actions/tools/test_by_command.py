@@ -14,7 +14,7 @@ from llmval_tui.actions.tools.by_command import tool_of
         ("numactl --cpunodebind=0 --membind 0 vllm bench throughput --model m", "vllm bench throughput"),
         ("timeout 600 vllm bench latency --model m", "vllm bench latency"),
         ("python3 benchmarks/benchmark_serving.py --model m", "vllm bench serve"),
-        ("python -m tensorrt_llm.serve.scripts.benchmark_serving --model m", "vllm bench serve"),
+        ("python -m tensorrt_llm.serve.scripts.benchmark_serving --model m", "tensorrt_llm benchmark_serving"),
         ("python -m sglang.bench_serving --backend sglang", "sglang.bench_serving"),
         ("python3.12 -u -m sglang.bench_serving --backend sglang", "sglang.bench_serving"),
         ("aiperf profile -m m", "aiperf profile"),

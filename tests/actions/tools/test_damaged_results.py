@@ -1,6 +1,7 @@
 """Damaged results: a reader never raises, and what it cannot read is never a pass."""
 
 import copy
+import gzip
 import json
 import re
 import tempfile
@@ -105,3 +106,56 @@ def test_a_number_of_5000_digits_in_the_text_of_nccl_tests_is_no_traceback(numbe
     text, count = re.subn(number, " " + "9" * 5000, (RESULTS / "nccl_all_reduce.txt").read_text())
     assert count
     _read("all_reduce_perf", text.encode(), None)
+
+
+@pytest.mark.parametrize(("command", "file", "name"), [case for case in CASES if case[2] and ".json" in case[1]])
+def test_a_compressed_result_says_so(command: str, file: str, name: str) -> None:
+    if name == "profile_export.jsonl":
+        pytest.skip("it is read beside its summary")
+    found = _read(command, gzip.compress((RESULTS / file).read_bytes()), name)
+    assert outcome_of(found) is Outcome.INCONCLUSIVE and "is compressed: gunzip it" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "name", "key"),
+    [
+        ("vllm bench serve --save-result --result-dir a", "vllm_serve_good.json", "r.json", "completed"),
+        ("vllm bench throughput --output-json a.json", "vllm_throughput.json", "a.json", "num_requests"),
+        ("python -m sglang.bench_serving --output-file a.jsonl", "sglang_closed.jsonl", "a.jsonl", "completed"),
+        ("aiperf profile --artifact-dir a", "aiperf_closed/profile_export_aiperf.json", "profile_export_aiperf.json",
+         "avg"),
+        ("nvbandwidth -j", "nvbandwidth.json", None, "status"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_there_twice_is_refused_by_name(command: str, file: str, name: str | None, key: str) -> None:
+    text = (RESULTS / file).read_text()
+    found = _read(command, re.sub(rf'("{key}": )', rf'"{key}": 1, \1', text, count=1).encode(), name)
+    assert outcome_of(found) is Outcome.INCONCLUSIVE and f"has the key '{key}' twice" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "name", "change"),
+    [
+        ("vllm bench serve --save-result --result-dir a", "vllm_serve_good.json", "r.json",
+         lambda text: re.sub(r'"(ttfts|duration)": (?=[\[\d])', r'"\1": null, "x_\1": ', text)),
+        ("guidellm run --output kind=json,path=a.json", "guidellm_closed.json", "a.json",
+         lambda text: re.sub(r": \d+\.\d+", ": NaN", text)),
+        ("mlperf", "mlperf_log_summary.txt", "mlperf_log_summary.txt",
+         lambda text: re.sub(r": [\d.]+(e[+-]?\d+)?$", ": nan", text, flags=re.M)),
+        ("nvbandwidth -j", "nvbandwidth.json", None, lambda text: re.sub(r'"\d+\.\d+"', '"0.00"', text)),
+    ],
+)  # fmt: skip
+def test_a_result_without_a_figure_is_never_a_pass(command: str, file: str, name: str | None, change: Any) -> None:
+    text = (RESULTS / file).read_text()
+    assert change(text) != text
+    assert outcome_of(_read(command, change(text).encode(), name)) is not Outcome.PASS
+
+
+def test_a_result_is_named_after_its_tool() -> None:
+    command = ("python", "-m", "tensorrt_llm.serve.scripts.benchmark_serving", "--save-result", "--result-dir", "a")
+    tool = tool_of(command)
+    assert tool is not None
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / "r.json").write_bytes((RESULTS / "vllm_serve_good.json").read_bytes())
+        found = tool.read(LeftFiles((path,), None))
+    assert found.summary.startswith("tensorrt_llm benchmark_serving: 30 requests completed")

@@ -43,8 +43,9 @@ class LoadFacts:
 def load_result(facts: LoadFacts, gates: Sequence[Gate] = ()) -> ToolResult:
     """The gates, metrics and sentence of a load generator's result; `gates` are the reader's own, shown first."""
     found = [*gates, _failed(facts), _completed(facts)]
-    found += [gate for gate in (_records_agree(facts), _offered(facts), _kept_up(facts)) if gate is not None]
     metrics = _metrics(facts)
+    own = (_records_agree(facts), _offered(facts), _kept_up(facts), _figures(facts, metrics))
+    found += [gate for gate in own if gate is not None]
     return ToolResult(found, metrics, _sentence(facts, metrics))
 
 
@@ -143,6 +144,14 @@ def _kept_up(facts: LoadFacts) -> Gate | None:
     bound = f"TTFT from the intended arrival grows by at most {MAX_TTFT_SLOPE:g} s per second of load"
     reason = "" if good else "the queue grew all the time: the server does not take this load"
     return Gate("kept up", Outcome.PASS if good else Outcome.FAIL, measured, bound, reason)
+
+
+def _figures(facts: LoadFacts, metrics: dict[str, Metric]) -> Gate | None:
+    """A result that counts completed requests and has no rate and no latency measured nothing."""
+    if not facts.completed or any(m.value is not None for m in metrics.values() if m.unit not in ("requests", "%")):
+        return None
+    reason = facts.no_latency or f"the result of {facts.tool} has neither a duration nor latencies"
+    return Gate("figures", Outcome.INCONCLUSIVE, "no rate and no latency", "at least one of them", reason)
 
 
 def _rate(times: Sequence[float]) -> float | None:

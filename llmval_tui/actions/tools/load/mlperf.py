@@ -59,6 +59,9 @@ class Loadgen(Tool):
         ]
         scenario, mode = (_field(text, name) for name in ("Scenario", "Mode"))
         metrics = _metrics(text)
+        if not metrics:
+            reason = "the summary has no rate and no latency that is a number"
+            gates.append(Gate("LoadGen figures", Outcome.INCONCLUSIVE, "none", "a rate or a latency", reason))
         sentence = f"MLPerf LoadGen {scenario}, {mode}: result {valid[1]}"
         rate = metrics.get("request_throughput")
         return ToolResult(

@@ -77,7 +77,7 @@ class VllmServe(Tool):
         completed, asked = count(value.get("completed")), count(value.get("num_prompts"))
         failed = count(value.get("failed"))
         if completed is None or asked is None:
-            raise Unreadable("it lacks completed or num_prompts, so it is not a result of vllm bench serve")
+            raise Unreadable(f"it lacks completed or num_prompts, so it is not a result of {self.name}")
         wanted = count_of(option(self.arguments, "--num-prompts"))
         rate, limit = _rate(value), count(value.get("max_concurrency"))
         # A burst that is limited only by the requests in flight is a closed loop: a request is due when a slot is free.
@@ -99,7 +99,9 @@ class VllmServe(Tool):
             reported_ttft_p99_ms=number(value.get("p99_ttft_ms")),
             throughput=_throughput(value, completed),
         )
-        return load_result(facts, [format_gate(self, "its result has no version; the keys are those of 0.32")])
+        return load_result(
+            facts, [format_gate(self, f"its result has no version; the keys are those of {self.versions}")]
+        )
 
     def _printed(self, left: LeftFiles) -> ToolResult:
         """The counts that the command prints at its end."""
@@ -132,6 +134,13 @@ class VllmServe(Tool):
         return load_result(facts, [format_gate(self, "read from the printed result, which has no version")])
 
 
+class TrtllmServe(VllmServe):
+    """TensorRT-LLM's copy of `benchmark_serving.py`, with the same flags and file."""
+
+    name = "tensorrt_llm benchmark_serving"
+    versions = "1.0"
+
+
 def count_of(text: str | None) -> int | None:
     """The whole number in a flag; None if there is none."""
     return int(text) if text is not None and text.isdecimal() else None
@@ -143,7 +152,7 @@ def _newest(path: Path) -> dict[str, Any]:
         value = read_json_file(path)
     except Unreadable:
         lines = read_text_file(path).strip().splitlines()
-        if len(lines) < 2:
+        if len(lines) < 2 or not lines[0].startswith("{"):
             raise
         value = parse_json(lines[-1].encode(), f"the last line of {path.name}")
     if isinstance(value, list) and value:
