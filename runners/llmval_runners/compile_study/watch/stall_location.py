@@ -137,7 +137,7 @@ _WORKER_WAITS = r"^(wait|_wait_futures|result|load_by_key_path|wait_for_compile|
 _AOT_RUNTIME = r"^(call_func_at_runtime_with_args|call_and_expect_output_aliases)$"
 _COLLECTIVE_NAMES = (
     r"wait_tensor|rendezvous|barrier|all_?reduce|all_?gather|reduce_scatter|broadcast|all_?to_?all|"
-    r"^(_verify_params?_|_sync_module_states|_sync_params|_coalesced|all_to|isend|irecv|batch_isend)"
+    r"^(_verify_params?_|_sync_module_states|_sync_params|_sync_(module_)?buffers|_coalesced|all_to|isend|irecv|batch_isend)"
 )
 _IMPORT_READS = (
     r"^(get_data|get_code|path_stats|_path_stat|_path_isfile|_path_isdir|_fill_cache|create_module|exec_module)$"
@@ -193,6 +193,7 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     # Collectives, and joining or leaving a group.
     (r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives|_symmetric_memory)", None, COLLECTIVE),
     (r"torch/distributed/|torch/nn/parallel/distributed|torch/cuda/nccl", _COLLECTIVE_NAMES, COLLECTIVE),
+    (r"megatron/.*p2p_communication", r"^_(communicate|p2p_ops)", COLLECTIVE),
     (r"(vllm|sglang)/.*(distributed|parallel_state)|deepspeed/comm/|megatron/", _COLLECTIVE_NAMES, COLLECTIVE),
 )
 _RULES = tuple(

@@ -12,7 +12,7 @@ from llmval_runners.engine.checkpoint.fields import ELSEWHERE, Fields
 from llmval_runners.engine.checkpoint.quantization import Quantization, read_quantization
 from llmval_runners.engine.checkpoint.rope import Rope, read_rope
 from llmval_runners.engine.checkpoint.safetensors_header import StoredTensor, read_json, short
-from llmval_runners.engine.checkpoint.tensors import Stored, match, read_headers
+from llmval_runners.engine.checkpoint.tensors import GGUF, Stored, match, read_headers, refuse_gguf
 from llmval_runners.engine.shapes import HEAD, ContextLimit, ModelShape
 from llmval_runners.process.errors import Refused
 
@@ -107,15 +107,34 @@ def _read(folder: Path) -> Checkpoint:
 
 def _read_config(folder: Path) -> tuple[Family, ModelShape, Quantization | None]:
     if not folder.is_dir():
+        if folder.suffix.lower() == ".gguf":
+            raise Refused(f"{short(str(folder))} is in GGUF, {GGUF}.")
         raise Refused(f"{folder} is not a folder: pass the folder of a Hugging Face checkpoint.")
     if not (folder / "config.json").exists():
+        if (folder / "params.json").exists():
+            raise Refused(
+                f"{folder} is in Mistral's own format (params.json), which this engine does not read: pass the folder "
+                f"in the format of Hugging Face, or {ELSEWHERE}."
+            )
+        refuse_gguf(folder)
         lora = ", only a LoRA adapter" if (folder / "adapter_config.json").exists() else ""
         raise Refused(f"{folder} has no config.json{lora}: pass the folder of a Hugging Face checkpoint.")
     config = Fields(read_json(folder / "config.json"), f"{folder}/config.json")
+    _refuse_tensorrt(config)
     family = family_of(config.raw("model_type"), config.raw("architectures"), config.where)
     shape, quantization = read_shape(config, family, folder.resolve().name), read_quantization(config)
     config.refuse_rest(IRRELEVANT)
     return family, shape, quantization
+
+
+def _refuse_tensorrt(config: Fields) -> None:
+    """Refuse the configurations of TensorRT-LLM: of an engine, and of a checkpoint before it is built."""
+    engine = {"builder_config", "build_config", "pretrained_config"} & config.values.keys()
+    if engine or ("architecture" in config.values and "architectures" not in config.values):
+        raise Refused(
+            f"{config.where} is one of TensorRT-LLM, which this engine does not read: serve it with trtllm-serve, or "
+            "pass the Hugging Face checkpoint that it was made from."
+        )
 
 
 def read_shape(config: Fields, family: Family, name: str) -> ModelShape:

@@ -1,5 +1,6 @@
 """Checks that the files hold exactly the tensors of a shape, and finds the scales of quantised ones. No torch."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,10 @@ _UNUSED_SCALES = (
     ".input_scale", ".activation_scale", ".activation_scale_inv", ".input_zero_point", ".output_scale", ".q_scale",
     ".k_scale", ".v_scale", ".kv_scale",
 )  # fmt: skip
+GGUF = (
+    "which this engine does not read: serve it with llama.cpp (llama-server; llama-bench measures it), or pass the "
+    "safetensors that it was made from"
+)
 _UNUSED = ".rotary_emb.inv_freq"  # of early files; the frequencies follow from config.json
 
 
@@ -55,7 +60,8 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
     else:
         files = sorted(folder.glob("*.safetensors"))
     if not files:
-        others = sorted(path.name for kind in ("*.bin", "*.pth", "*.gguf") for path in folder.glob(kind))
+        refuse_gguf(folder)
+        others = sorted(path.name for kind in ("*.bin", "*.pth") for path in folder.glob(kind))
         has = f" (it has {short(', '.join(others))})" if others else ""
         raise Refused(f"{folder} has no .safetensors file{has}: pass a checkpoint saved in that format.")
     found: dict[str, StoredTensor] = {}
@@ -67,6 +73,12 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
     if names is not None and (missing := sorted(names - found.keys())):
         raise Refused(f"{index} names {short(missing[0])}, which no file has: download the checkpoint again.")
     return found
+
+
+def refuse_gguf(folder: Path) -> None:
+    """Refuse a folder that has its weights in GGUF."""
+    if found := sorted(path.name for path in folder.glob("*.gguf")):
+        raise Refused(f"{folder} has its weights in GGUF ({short(', '.join(found))}), {GGUF}.")
 
 
 def match(
@@ -149,6 +161,17 @@ def _weight(
 
 
 def _complete(stored: dict[str, StoredTensor], name: str) -> str:
+    """What to do about a model without the tensor `name`."""
+    inner = name.removeprefix("model.")
+    if alias := next((other for other in stored if other.endswith(f".{inner}") or other == inner), None):
+        return (
+            f"its tensors have other names ({short(alias)}), as a part of a larger model or another program writes "
+            f"them; {ELSEWHERE}"
+        )
+    fused = re.sub(r"(q|k|v)_proj\.weight$", "qkv_proj.weight", name)
+    fused = re.sub(r"(gate|up)_proj\.weight$", "gate_up_proj.weight", fused)
+    if fused != name and fused in stored:
+        return f"it has {fused}, projections in one tensor, which this engine does not split; {ELSEWHERE}"
     packed = name.removesuffix("weight")
     if any(f"{packed}{suffix}" in stored for suffix in ("weight_packed", "qweight")):
         return f"it has packed weights, which this engine does not read; {ELSEWHERE}"

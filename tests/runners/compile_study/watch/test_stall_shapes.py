@@ -176,6 +176,10 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
     "start of data parallelism": ("collective", [], [
         rank("_verify_param_shape_across_processes torch/distributed/utils.py",
              "__init__ torch/nn/parallel/distributed.py")] * 2),
+    "buffers of data parallelism": ("collective", [], [
+        rank("_sync_buffers torch/nn/parallel/distributed.py", "_pre_forward torch/nn/parallel/distributed.py")] * 2),
+    "a pipeline of Megatron": ("collective", [], [
+        rank("_communicate /venv/megatron/core/pipeline_parallel/p2p_communication.py")] * 2),
     "collective of vLLM": ("collective", [], [
         rank("all_reduce /venv/site-packages/vllm/distributed/device_communicators/pynccl.py", USER)] * 2),
     "lookup in a remote cache": ("io", [0], [

@@ -294,10 +294,47 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").unlink()
     assert "cannot be read (File name too long)" in refusal(tmp_path / ("x" * 300))
     assert "has no .safetensors file:" in refusal(tmp_path)
+    (tmp_path / "m-Q4_K_M.gguf").touch()
+    assert "in GGUF (m-Q4_K_M.gguf)" in refusal(tmp_path) and "llama-server" in refusal(tmp_path)
+    assert "is in GGUF" in refusal(tmp_path / "m-Q4_K_M.gguf" / ".." / "other.gguf")
+    (tmp_path / "m-Q4_K_M.gguf").unlink()
     (tmp_path / "pytorch_model.bin").touch()
     assert "it has pytorch_model.bin" in refusal(tmp_path)
     (tmp_path / "model.safetensors").mkdir()
     assert "not a regular file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "names"),
+    [
+        ("params.json", "{}", "is in Mistral's own format (params.json)"),
+        ("m.gguf", "", "has its weights in GGUF (m.gguf)"),
+        ("config.json", '{"builder_config": {}, "pretrained_config": {}}', "serve it with trtllm-serve"),
+        ("config.json", '{"architecture": "LlamaForCausalLM", "dtype": "bfloat16"}', "serve it with trtllm-serve"),
+    ],
+)
+def test_the_format_of_another_program_is_named_with_what_serves_it(
+    file: str, text: str, names: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text(text)
+    assert names in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rename", "names"),
+    [
+        (lambda name: name.removeprefix("model."), "its tensors have other names (embed_tokens.weight)"),
+        (lambda name: f"language_model.{name}", "other names (language_model.model.embed_tokens.weight)"),
+        (lambda name: name.replace("q_proj", "qkv_proj"), "has model.layers.0.self_attn.qkv_proj.weight, projections"),
+        (lambda name: name.replace("up_proj", "gate_up_proj"), "layers.0.mlp.gate_up_proj.weight, projections in one"),
+    ],
+)
+def test_tensors_with_other_names_are_no_incomplete_download(
+    rename: Any, names: str, state: made.State, tmp_path: Path
+) -> None:
+    made.write_config(tmp_path, made.config_of())
+    made.store(tmp_path, {rename(name): tensor for name, tensor in state.items()})
+    assert names in refusal(tmp_path) and "download" not in refusal(tmp_path)
 
 
 def test_two_saves_in_one_folder_are_refused(state: made.State, tmp_path: Path) -> None:
