@@ -1,5 +1,8 @@
 """Every item of the operator's list and of other lists gets the right action; an ambiguous item is refused."""
 
+import subprocess
+import sys
+
 import pytest
 
 from llmval_tui.actions.reading.model import Kind
@@ -135,3 +138,13 @@ def test_propose_answers_for_every_item_without_raising(tmp_path, workspace, no_
         assert proposal.action == EXPECTED[step.number]
         # Only the environment item can run here: llmval brings its playbook.
         assert proposal.runnable is (step.number == "1.1"), (step.number, proposal.refusal)
+
+
+def test_the_steps_leave_the_patterns_of_redaction_until_a_step_needs_them() -> None:
+    """They take longer to compile than all steps to import."""
+    code = (
+        "import sys; from llmval_tui.actions import registry; "
+        "from llmval_tui.actions.steps import bug_report, collect_logs; "
+        "sys.exit('llmval_tui.foundation.redaction' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=300, check=False).returncode == 0

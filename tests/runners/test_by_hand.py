@@ -32,8 +32,9 @@ def run(name: str, *argv: str, **environment: str) -> "subprocess.CompletedProce
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_has_examples_exit_codes_and_the_same_flags(name: str) -> None:
-    ended = run(name, "--help")
+    ended = run(name, "--help", COLUMNS="80")
     assert ended.returncode == 0
+    assert [line for line in ended.stdout.splitlines() if len(line) > 80] == []
     text = " ".join(ended.stdout.split())
     assert "examples: " in text and f" {name} " in f"{text} "
     codes = text[re.search(r"[Ee]xit codes?:", text).start() :]  # type: ignore[union-attr]  # None fails the test too

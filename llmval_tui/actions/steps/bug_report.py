@@ -13,7 +13,6 @@ from llmval_tui.actions.judges.compile_study import DID_NOT_REPRODUCE, HANG, TIM
 from llmval_tui.actions.section_runs import COMMAND_ACTIONS, command_of, ended_runs, inherited, perform_command
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of, write_atomic
-from llmval_tui.foundation.redaction import redact_text, secrets_of
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.records import Artifact, Gate, Outcome, Verdict
 from llmval_tui.runs.store import Run, RunStore
@@ -187,6 +186,8 @@ def report(runs: list[Run], title: str) -> str:
     if first.environment:
         lines += ["", "Environment (allow-listed):", ""]
         lines.append(_fenced("\n".join(f"{name}={value}" for name, value in sorted(first.environment.items())), "text"))
+    from llmval_tui.foundation.redaction import redact_text, secrets_of  # slow to import, and no other step needs it
+
     return redact_text("\n".join(lines) + "\n", secrets_of(os.environ)[0])
 
 

@@ -15,7 +15,6 @@ from llmval_tui.actions.section_runs import COMMAND_ACTIONS, ended_runs, inherit
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, write_json
 from llmval_tui.foundation.paths import bundled, inside
-from llmval_tui.foundation.redaction import redact, secrets_of
 from llmval_tui.foundation.text import clean_line, utc_iso
 from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import LogFile, Run, RunStore
@@ -110,6 +109,8 @@ class CollectLogs:
 def _copy(log: LogFile, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / log.path.name
+    from llmval_tui.foundation.redaction import redact, secrets_of  # slow to import, and no other step needs it
+
     secrets, _ = secrets_of(os.environ)
     write_atomic(copy, redact(log.path.read_bytes(), secrets)[0])
     shutil.copystat(log.path, copy)

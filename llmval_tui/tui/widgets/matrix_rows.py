@@ -40,7 +40,8 @@ def collective_rows(matrix: PairMatrix, width: int, glyphs: Glyphs) -> list[Row]
         return []
     rows = _heading("Collectives", "busbw at the largest size", width, glyphs)
     for one in matrix.collectives:
-        busbw = NOT_AVAILABLE if one.busbw_gb_per_s is None else f"{one.busbw_gb_per_s:,.1f} GB/s"
+        digits = ",.1f" if one.busbw_gb_per_s is None or one.busbw_gb_per_s >= 1 else ".2g"  # small is not zero
+        busbw = NOT_AVAILABLE if one.busbw_gb_per_s is None else f"{one.busbw_gb_per_s:{digits}} GB/s"
         figures = f"{busbw:>12}  {size(one.bytes):>9}  {one.time_us:,.1f} µs"
         name = one.operation.replace("_", "-")
         rows.append(row((fit(f" {name}", _NAME), "muted"), (fit(figures, width - _NAME).rstrip(), "text")))

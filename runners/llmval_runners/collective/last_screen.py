@@ -1,5 +1,6 @@
 """The last screen of a run, from its record: verdict, bandwidths, the matrix of the pairs, what ran, where it lies."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,6 +74,13 @@ def number(value: float | None, digits: int = 1) -> str:
     return "n/a" if value is None else f"{value:,.{digits}f}"
 
 
+def rate(value: float | None) -> str:
+    """A bandwidth in GB/s with two places, or as many as a small one needs for two digits: small messages are slow."""
+    if value is None or value >= 0.1 or value <= 0:
+        return number(value, 2)
+    return f"{value:.{min(9, 1 - math.floor(math.log10(value)))}f}"
+
+
 def _collectives(record: Mapping[str, Any]) -> list[str]:
     rows = record["rows"]
     if not rows:
@@ -90,7 +98,7 @@ def _collectives(record: Mapping[str, Any]) -> list[str]:
             bad = sum((one["wrong"] or 0) + (one["wrong_int32"] or 0) for one in mine if one["bytes"] == at)
             lines.append(
                 f"{name:{_LABEL}}{size_text(at):>12}{number(best['time_us'], 2):>14}"
-                f"{number(best['algbw_gb_per_s'], 2):>12}{number(best['busbw_gb_per_s'], 2):>12}{bad:>8,}"
+                f"{rate(best['algbw_gb_per_s']):>12}{rate(best['busbw_gb_per_s']):>12}{bad:>8,}"
             )
     return lines
 

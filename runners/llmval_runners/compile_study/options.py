@@ -18,8 +18,8 @@ EXAMPLES = """\
 examples:
   python torch_compile_repro.py --model llama40b --tensor-parallel-gpus 8 \\
       --output-dir artifacts/compile
-  python torch_compile_repro.py --model tiny --device cpu --tensor-parallel-gpus 2 \\
-      --sequence-length 64 --output-dir /tmp/compile
+  python torch_compile_repro.py --model tiny --device cpu \\
+      --tensor-parallel-gpus 2 --sequence-length 64 --output-dir /tmp/compile
   python torch_compile_repro.py --self-test --output-dir /tmp/selftest
 """
 

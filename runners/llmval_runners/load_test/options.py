@@ -36,8 +36,9 @@ examples:
       --target-qps 28 --slo-ttft-ms 500 --output-json artifacts/load.json
   torchrun --nproc_per_node=8 inference_server_load_test.py --find-max-qps \\
       --slo-ttft-ms 500 --trial-duration 60 --output-json artifacts/max_qps.json
-  torchrun --nnodes=2 --node-rank=0 --rdzv-endpoint=n1:29500 --nproc_per_node=8 \\
-      inference_server_load_test.py --target-qps 56 --output-json load.json
+  torchrun --nnodes=2 --node-rank=0 --rdzv-endpoint=n1:29500 \\
+      --nproc_per_node=8 inference_server_load_test.py --target-qps 56 \\
+      --output-json load.json
   python inference_server_load_test.py --model tiny --device cpu --json -
 """
 

@@ -2,7 +2,8 @@
 
 import argparse
 import textwrap
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from llmval_runners.process.errors import Refused
 
@@ -10,6 +11,24 @@ from llmval_runners.process.errors import Refused
 SHORT_DTYPES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16"}
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _WIDTH = 80
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """The usage names a flag's value where a list of all choices would be wider than the terminal."""
+
+    _in_usage = False
+
+    def _format_usage(self, *args: Any, **names: Any) -> str:
+        self._in_usage = True
+        try:
+            return super()._format_usage(*args, **names)
+        finally:
+            self._in_usage = False
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
+        if self._in_usage and action.metavar is None and action.choices is not None:
+            return lambda size: (default_metavar.upper(),) * size
+        return super()._metavar_formatter(action, default_metavar)
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,7 +41,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=textwrap.fill(description, _WIDTH),
             epilog="\n\n".join([examples.rstrip(), *ends]),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
 

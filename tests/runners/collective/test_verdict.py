@@ -7,7 +7,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 from llmval_runners.collective import baseline, expected, nccl_layout, record
-from llmval_runners.collective.last_screen import last_screen
+from llmval_runners.collective.last_screen import last_screen, rate
 from llmval_runners.collective.verdict import verdict_of
 from llmval_runners.process.errors import Refused
 
@@ -179,6 +179,15 @@ def test_the_last_screen_fits_in_80_columns(made: dict[str, Any]) -> None:
     assert len(screen.splitlines()) <= 34
     assert screen.startswith(made["verdict"]["word"])
     assert "None" not in screen and "nan" not in screen
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "n/a"), (0.0, "0.00"), (412.345, "412.35"), (0.25, "0.25"), (0.0123, "0.012"), (0.000004, "0.0000040")],
+)
+def test_the_bandwidth_of_a_small_message_is_not_shown_as_zero(value: float | None, shown: str) -> None:
+    assert rate(value) == shown
+    assert len(shown) <= 11
 
 
 def test_the_last_screen_answers_whether_the_node_is_good() -> None:

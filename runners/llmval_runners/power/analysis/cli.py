@@ -42,7 +42,8 @@ EXAMPLES = """\
 examples:
   python power_efficiency_analyzer.py power_results/today/*.json \\
       --output power_results/today/summary.json
-  python power_efficiency_analyzer.py cells/*.json --output - --price-per-kwh 0.2
+  python power_efficiency_analyzer.py cells/*.json --output - \\
+      --price-per-kwh 0.2
 """
 
 
