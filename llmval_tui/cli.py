@@ -55,18 +55,22 @@ def _refuse_misspelling(word: str, commands: Collection[str]) -> None:
         raise Refused(f"there is no command and no file {word!r}: llmval help lists the commands.")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code. A refusal is one sentence on stderr (JSON on stdout) and code 2."""
+def main(arguments: list[str] | None = None, before_command: Callable[[], None] = lambda: None) -> int:
+    """Run one command and return its exit code. A refusal is one sentence on stderr (JSON on stdout) and code 2.
+
+    Args:
+        before_command: called after the imports, when the command begins.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments  # before parsing: a usage error must be JSON as well
     with stdio.clean_output(as_json=as_json):
-        return _run_and_flush(arguments, as_json)
+        return _run_and_flush(arguments, as_json, before_command)
 
 
-def _run_and_flush(arguments: list[str], as_json: bool) -> int:
+def _run_and_flush(arguments: list[str], as_json: bool, before_command: Callable[[], None]) -> int:
     stdio.tolerate_encoding(as_json=as_json)
     try:
-        code = _run_command(arguments, as_json)
+        code = _run_command(arguments, as_json, before_command)
         stdio.flush()  # here, because Python reports a failure at exit with a traceback
     except BrokenPipeError:
         # The reader closed the pipe, perhaps too early, so this is not a pass. Detached, Python is quiet at exit.
@@ -81,7 +85,7 @@ def _run_and_flush(arguments: list[str], as_json: bool) -> int:
     return code
 
 
-def _run_command(arguments: list[str], as_json: bool) -> int:
+def _run_command(arguments: list[str], as_json: bool, before_command: Callable[[], None]) -> int:
     try:
         words = find_command(arguments, COMMANDS, value_options)
         options = parser(words[0] if words[0] in COMMANDS else None).parse_args(words)
@@ -92,6 +96,7 @@ def _run_command(arguments: list[str], as_json: bool) -> int:
             options.checklist = options.checklist_file
         module, _, name = options.function.partition(":")
         function: Callable[[argparse.Namespace], int] = getattr(import_module(f"llmval_tui.console.{module}"), name)
+        before_command()
         return int(function(options))
     except SystemExit as done:  # from argparse, after --help or --version
         return int(done.code or 0)

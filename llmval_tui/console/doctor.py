@@ -16,7 +16,7 @@ from llmval_tui.console.options import config_or_error, print_object, workspace_
 from llmval_tui.foundation.errors import ExitCode
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs import client
-from llmval_tui.runs.interpreters import CLIENT_PACKAGES, interpreters_with_torch
+from llmval_tui.runs.interpreters import CLIENT_PACKAGES, how_to_install, interpreters_with_torch
 from llmval_tui.runs.inventory import gpu_inventory, software_versions
 
 CHECKPOINT_S = 60.0  # for the headers of hundreds of files on a slow network file system
@@ -48,7 +48,7 @@ def doctor(options: argparse.Namespace) -> int:
         *_gpus(),
         *_software(options.runner_python or sys.executable, ", the first one found with torch" if is_found else ""),
         *_other_interpreters(options.runner_python or sys.executable),
-        *_tools(),
+        *_tools(options.runner_python or sys.executable),
         *_plugins(),
         *_workspace(options),
     ]
@@ -114,14 +114,14 @@ def _software(python: str, why: str) -> list[Check]:
     hints = {
         "torch": "no runner works: install torch into a Python on your PATH, or name one with --runner-python",
         "transformer-engine": "--fp8-mode transformer-engine is refused: on a GPU node, "
-        "pip install 'transformer-engine[pytorch]'",
+        + how_to_install(["'transformer-engine[pytorch]'"], python),
     }
     for name, hint in hints.items():
         version = versions.get(name)
         checks.append(Check(name, "ok", version) if version else Check(name, "missing", "not installed", hint))
     missing = [name for name in CLIENT_PACKAGES if name not in versions]
     found = ", ".join(f"{name} {versions[name]}" for name in CLIENT_PACKAGES if name in versions)
-    hint = f"{OPENAI_LOAD_TEST} is refused: {python} -m pip install {' '.join(missing)}"
+    hint = f"{OPENAI_LOAD_TEST} is refused: {how_to_install(missing, python)}"
     absent = f"{' and '.join(missing)} not installed"
     checks.append(Check("HTTP client", "missing", absent, hint) if missing else Check("HTTP client", "ok", found))
     return checks
@@ -168,15 +168,15 @@ def _checkpoint(folder: str, python: str) -> list[Check]:
     return checks
 
 
-def _tools() -> list[Check]:
+def _tools(python: str) -> list[Check]:
     wanted = {
         "nsys": "traces come from the PyTorch profiler instead",
-        "py-spy": "the stacks of a hung rank come from faulthandler alone: pip install py-spy",
+        "py-spy": f"the stacks of a hung rank come from faulthandler alone: {how_to_install(['py-spy'], python)}",
         "tmux": "runs survive a lost connection anyway; start the dashboard again after it",
     }
     checks = []
     for name, hint in wanted.items():
-        in_venv = Path(sys.executable).with_name(name)
+        in_venv = Path(python).with_name(name)
         path = shutil.which(name) or (str(in_venv) if in_venv.exists() else None)
         checks.append(Check(name, "ok", path) if path else Check(name, "missing", "not found", hint))
     return checks

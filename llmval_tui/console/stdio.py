@@ -77,11 +77,11 @@ def clean_output(*, as_json: bool) -> Iterator[None]:
 
 
 def tolerate_encoding(*, as_json: bool) -> None:
-    """Replace characters that a stream cannot encode: by `?`, or in JSON by their escape."""
+    """Replace characters that a stream cannot encode: by their ASCII form, or in JSON by their escape."""
     for stream in map(terminal_of, (sys.stdout, sys.stderr)):
         # UTF-8 with "surrogateescape" writes every file name so that it can be copied and pasted.
         if isinstance(stream, io.TextIOWrapper) and (stream.errors, stream.encoding) != ("surrogateescape", "utf-8"):
-            stream.reconfigure(errors="llmval-json" if as_json else "replace")
+            stream.reconfigure(errors="llmval-json" if as_json else "llmval-ascii")
 
 
 def ascii_only(*, as_json: bool) -> None:

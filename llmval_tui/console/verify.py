@@ -225,8 +225,11 @@ def _verify_ticks(options: argparse.Namespace) -> int:
         intact = len(findings) - len(stale) - len(kept)
         copies = f"{len(kept)} intact only as a copy in the run folder, " if kept else ""
         files = "file" if len(findings) == 1 else "files"
-        print(f"{len(findings)} {files} of evidence: {intact} intact, {copies}{len(stale)} changed or missing.")
-    if stale:
+        closed = sum(finding.state == "unreadable" for finding in findings)
+        unreadable_files = f", {closed} unreadable for you" if closed else ""
+        gone = f"{len(stale) - closed} changed or missing{unreadable_files}"
+        print(f"{len(findings)} {files} of evidence: {intact} intact, {copies}{gone}.")
+    if any(finding.state != "unreadable" for finding in stale):
         return ExitCode.FAILED
     return ExitCode.PASSED if ok else ExitCode.UNDECIDED
 

@@ -114,7 +114,12 @@ def _not_as_written(facts: ReportFacts) -> list[Block]:
         rows += [[_item(run, facts.runs), line] for line in deviations]
     if rows:
         blocks.append(Table("What was not as written", ("item", "deviation"), rows))
-    for state, words in (("changed", "was changed since it was judged"), ("missing", "is missing")):
+    happened = {
+        "changed": "was changed since it was judged",
+        "missing": "is missing",
+        "unreadable": "cannot be read by you",
+    }
+    for state, words in happened.items():
         paths = [one.path for run in facts.runs for one in run.artifacts if one.sha256 and one.state == state]
         if paths:
             lines = "; ".join(f"{path} {words}" for path in dict.fromkeys(paths))

@@ -26,9 +26,8 @@ ARCHIVED = "kept"  # the state of a `Location`; reports and `llmval verify --jso
 class Location:
     """The present location of recorded bytes."""
 
-    state: (
-        str  # "intact", "changed", "missing", `MASKED`, or `ARCHIVED`: only the copy in the run folder is as recorded
-    )
+    # "intact", "changed", "missing", "unreadable", `MASKED`, or `ARCHIVED`: only the run folder's copy is as recorded
+    state: str
     path: Path | None  # None: the bytes are nowhere
 
 
@@ -62,15 +61,15 @@ def evidence_of(file: Path, workspace: Path, stop: Callable[[], object] = lambda
 
 
 def change_of(item: Evidence, workspace: Path, judged_utc: str, verified: Evidence | None = None) -> str | None:
-    """What has happened to a judged file: "missing", "changed", or None. It reads nothing.
+    """What has happened to a judged file: "missing", "unreadable", "changed", or None. It reads nothing.
 
     Size, modification time and inode are compared with those of the judged file, or with those that `llmval verify`
     saw when it hashed the file again and found the same bytes.
     """
     try:
         now = item.at(workspace).stat()
-    except OSError:
-        return "missing"
+    except OSError as error:
+        return _absence(error)
     for known in (item, verified):
         if known is None or known.bytes != now.st_size:
             continue
@@ -120,19 +119,19 @@ def archive(folder: Path, evidence: Sequence[Evidence], workspace: Path) -> None
 
 def locate(path: Path, sha256: str, folder: Path | None) -> Location:
     """Find the bytes with a recorded hash: at their path, else in the run folder."""
-    exists = _is_file(path)
-    now = sha256_of(path) if exists else None
+    state = _state_of(path)
+    now = sha256_of(path) if state == "changed" else None
     if now == sha256:
         return Location("intact", path)
     if folder is not None:
         copy = archive_path(folder, sha256)
-        copied = sha256_of(copy) if _is_file(copy) else None
+        copied = sha256_of(copy) if _state_of(copy) == "changed" else None
         if copied == sha256:
             return Location(ARCHIVED, copy)
         masked = _masked_as(folder.parent).get(sha256)
         if masked is not None and masked in (now, copied):
             return Location(MASKED, path if masked == now else copy)
-    return Location("changed" if exists else "missing", None)
+    return Location(state, None)
 
 
 def _masked_as(root: Path) -> dict[str, str]:
@@ -143,12 +142,20 @@ def _masked_as(root: Path) -> dict[str, str]:
     return {str(pair[0]): str(pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2}
 
 
-def _is_file(path: Path) -> bool:
-    """Whether there is a file at this path, which may come from a damaged record: too long, say."""
+def _state_of(path: Path) -> str:
+    """ "changed" if there is a file that can be hashed, else why not. The path may come from a damaged record."""
     try:
-        return path.is_file()
-    except OSError:
-        return False
+        if not path.is_file():
+            return "missing"
+        path.open("rb").close()
+    except OSError as error:
+        return _absence(error)
+    return "changed"
+
+
+def _absence(error: OSError) -> str:
+    """Another user's run folder is closed to us (0700), so nobody here knows whether the file is still there."""
+    return "unreadable" if isinstance(error, PermissionError) else "missing"
 
 
 def archive_path(folder: Path, sha256: str) -> Path:
@@ -169,7 +176,7 @@ def check_ledger(store: RunStore, *, remember: bool = False) -> list[CheckedFile
         run_id = line.run_id or ""
         for item in line.evidence:
             file = item.at(store.workspace)
-            status = file.stat() if _is_file(file) else None
+            status = file.stat() if _state_of(file) == "changed" else None
             found = locate(file, item.sha256, store.root / run_id if run_id else None)
             copy = str(found.path.relative_to(store.workspace)) if found.path and found.state == ARCHIVED else None
             checked.append(CheckedFile(line.number, run_id, item.path, item.sha256, found.state, copy))

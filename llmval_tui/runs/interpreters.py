@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ _USUAL = ("/opt/venv/bin/python", "/opt/conda/bin/python", "/usr/local/bin/pytho
 _NAMES = ("python3", "python", "python3.14", "python3.13", "python3.12", "python3.11")
 _OLDEST = (3, 11)  # the runners' syntax
 CLIENT_PACKAGES = ("httptools", "uvloop")  # what openai_load_test.py needs
+_ASKED_FOR = (*CLIENT_PACKAGES, "pip")
 _FIND = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if find_spec(n) is None))"
 _ASKED_AGAIN_S = 10.0  # so that an installed package is noticed, and a long list asks once
 
@@ -41,21 +42,32 @@ def own_has_torch() -> bool:
 
 def missing_client_packages(python: str) -> tuple[str, ...]:
     """Those of `CLIENT_PACKAGES` that this Python does not have; () if it has all, or cannot be asked."""
+    return tuple(name for name in _missing(python) if name in CLIENT_PACKAGES)
+
+
+def how_to_install(packages: Iterable[str], python: str) -> str:
+    """What to do so that the runners get these packages, if they are to run in this Python."""
+    if "pip" in _missing(python):  # that of the bundle, or one made by uv
+        return f"name a Python that has {' and '.join(packages)} with --runner-python ({python} has no pip)"
+    return f"{python} -m pip install {' '.join(packages)}"
+
+
+def _missing(python: str) -> tuple[str, ...]:
     if python == sys.executable:
-        return tuple(name for name in CLIENT_PACKAGES if find_spec(name) is None)
+        return tuple(name for name in _ASKED_FOR if find_spec(name) is None)
     return _missing_in(python, int(time.monotonic() // _ASKED_AGAIN_S))
 
 
 @lru_cache(maxsize=4)
 def _missing_in(python: str, _moment: int) -> tuple[str, ...]:
-    argv = [python, "-c", _FIND, *CLIENT_PACKAGES]
+    argv = [python, "-c", _FIND, *_ASKED_FOR]
     try:  # in "/", because a folder's own uvloop.py must not answer
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, cwd="/", check=False
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return ()
-    return tuple(name for name in CLIENT_PACKAGES if name in done.stdout.split()) if done.returncode == 0 else ()
+    return tuple(name for name in _ASKED_FOR if name in done.stdout.split()) if done.returncode == 0 else ()
 
 
 def runner_python_found() -> str | None:

@@ -284,7 +284,7 @@ class RunStore:
             names = os.listdir(self.root)  # noqa: PTH208  (three times as fast)
         except OSError:
             return []
-        return [name for name in names if name in self._known or os.path.exists(f"{self.root}/{name}/run.json")]  # noqa: PTH110
+        return [name for name in names if name in self._known or _may_hold_record(f"{self.root}/{name}/run.json")]
 
     def get(self, name: str) -> Run:
         """The run with this id or an unambiguous part of it; `last` is the newest.
@@ -320,6 +320,15 @@ class RunStore:
     def active(self) -> list[Run]:
         """The runs that have not ended, newest first."""
         return [run for run in self.runs() if run.alive()]
+
+
+def _may_hold_record(path: str) -> bool:
+    """Whether a record is there; a run folder of another user (0700) counts, so that it is named as unreadable."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _share(before: Intent, intent: Intent) -> None:

@@ -250,6 +250,12 @@ def test_a_ledger_that_cannot_be_read_is_named_and_the_rest_works(workspace, com
     assert workspace.checklist.read_bytes() == before
 
 
+def test_ctrl_c_during_the_imports_ends_llmval_without_a_word() -> None:
+    command = [sys.executable, str(PROGRAMS / "interrupted_start.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_start_up_imports_nothing_heavy() -> None:
     command = [sys.executable, str(PROGRAMS / "heavy_imports.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path("/"))

@@ -11,6 +11,9 @@ import pytest
 from llmval_tui.checklist.edit import edit_document
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_json, read_lines, write_atomic, write_json
+from llmval_tui.runs.evidence import change_of, locate
+from llmval_tui.runs.records import Evidence
+from llmval_tui.runs.store import RunStore
 
 GROUP = 54321
 FIRST, SECOND = 54322, 54323
@@ -114,3 +117,26 @@ def test_a_document_that_is_a_link_of_another_user_is_not_written(shared: Path, 
     os.lchown(link, SECOND, GROUP)
     assert as_user(SECOND, 0o002, lambda: write_atomic(link, b"y")) == ""
     assert mine.read_text() == "y" and link.is_symlink()
+
+
+@needs_root
+def test_a_run_of_another_user_is_unreadable_and_not_missing(shared: Path) -> None:
+    """Its folder has mode 0700, so nobody else knows what is in it."""
+    folder = shared / "artifacts" / "runs" / "20260101T000000Z-1.1-abc123"
+    folder.mkdir(parents=True)
+    log = folder / "main.log"
+    log.write_text("8\n")
+    (folder / "run.json").write_text("{}")
+    os.chown(folder, FIRST, GROUP)
+    folder.chmod(0o700)
+    evidence = Evidence(str(log.relative_to(shared)), "0" * 64, 2, None, None)
+
+    def work() -> None:
+        store = RunStore(shared)
+        assert store.runs() == []
+        states = change_of(evidence, shared, "2026-01-01T00:00:00Z"), locate(log, "0" * 64, folder).state
+        raise OSError("; ".join((*map(str, states), *store.unreadable)))
+
+    said = as_user(SECOND, 0o022, work)
+    assert said.startswith("unreadable; unreadable; ")
+    assert f"{folder / 'run.json'} cannot be read (Permission denied)" in said

@@ -86,6 +86,15 @@ def test_what_the_load_test_over_http_lacks_is_asked_once_in_a_while(monkeypatch
     assert interpreters.missing_client_packages(sys.executable) == ()  # the tests need them anyway
 
 
+def test_pip_is_advised_only_where_it_is(tmp_path) -> None:
+    python = make_python(tmp_path / "own", "uvloop")
+    assert interpreters.how_to_install(["httptools", "uvloop"], python) == f"{python} -m pip install httptools uvloop"
+    bundle = make_python(tmp_path / "bundle", "httptools uvloop pip")
+    assert interpreters.missing_client_packages(bundle) == ("httptools", "uvloop")
+    advice = interpreters.how_to_install(["httptools", "uvloop"], bundle)
+    assert advice == f"name a Python that has httptools and uvloop with --runner-python ({bundle} has no pip)"
+
+
 def test_the_real_one(tmp_path) -> None:
     found = list(interpreters.interpreters_with_torch({"PATH": str(Path(sys.executable).parent)}))
     assert found[0].path == sys.executable and not found[0].is_too_old

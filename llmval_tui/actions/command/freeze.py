@@ -35,7 +35,7 @@ from llmval_tui.checklist.command import Word, parse_command
 from llmval_tui.checklist.lexer import quote
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled, inside
-from llmval_tui.runs.interpreters import missing_client_packages, own_has_torch
+from llmval_tui.runs.interpreters import how_to_install, missing_client_packages, own_has_torch
 from llmval_tui.runs.records import Command
 
 _PLAIN_PYTHON = ("python", "python3")
@@ -197,14 +197,14 @@ def _python_of(runner: str, context: Context) -> str:
         python = runner_python(context)
         if missing := missing_client_packages(python):
             raise Refused(
-                f"{python} has no {' and no '.join(missing)}, which {runner} needs: {python} -m pip install "
-                f"{' '.join(missing)}, or name the Python of a vLLM installation with --runner-python."
+                f"{python} has no {' and no '.join(missing)}, which {runner} needs: "
+                f"{how_to_install(missing, python)}, or name the Python of a vLLM installation with --runner-python."
             )
         return python
     if context.options.runner_python is None and runner != OPENAI_LOAD_TEST and not own_has_torch():
         raise Refused(
-            "No Python was found here that has torch, and this runner needs it: install torch, or name the Python that "
-            "has it with --runner-python (llmval doctor lists them)."
+            "No Python was found here that has torch, and this runner needs it: install torch, or name a Python that "
+            "has it with --runner-python."
         )
     return runner_python(context)
 

@@ -35,8 +35,8 @@ def artifact_lines(run: RunSnapshot, workspace: Path) -> tuple[ArtifactLine, ...
         change = change_of(item, workspace, judged_utc, verified.get((item.path, item.sha256)))
         if change is None:
             state = "as judged (by size and time)"
-        elif change == "missing":
-            state = "missing; the run keeps a copy" if archived else "missing"
+        elif change in ("missing", "unreadable"):
+            state = f"{change}; the run keeps a copy" if archived else change
         else:
             state = "written over since; the run keeps a copy" if archived else "changed since it was judged"
         found.append(ArtifactLine(item.path, state, change is None or archived, item.bytes, item.sha256))
