@@ -35,6 +35,11 @@ CASES: tuple[tuple[str, str, str | None], ...] = (
     ("dcgmi diag -j", "dcgm3.json", None),
     ("dcgmi diag -j", "dcgm4.json", None),
     ("dcgmi diag", "dcgm3.txt", None),
+    ("fio a.fio", "fio.txt", None),
+    ("fio --output-format=json a.fio", "fio.json", None),
+    ("ib_write_bw peer", "perftest_write_bw.txt", None),
+    ("ib_write_lat peer", "perftest_write_lat.txt", None),
+    ("./stream", "stream.txt", None),
     ("sb run --output-dir a", "superbench_run.jsonl", "results-summary.jsonl"),
     (
         "sb result diagnosis --output-dir a --output-file-format jsonl --output-all",

@@ -35,7 +35,7 @@ class Results:
         known: list[str] = []
         for _, metrics in self._all(one):
             if name in metrics:
-                return _measured(name, metrics[name])
+                return _with_unit(one, _measured(name, metrics[name]))
             known += metrics
         there = f"its metrics are {', '.join(sorted(known)[:12])}" if known else "llmval has no reader for this command"
         raise Unfound(f"the result has no metric {name}: {there}")
@@ -46,17 +46,18 @@ class Results:
         Raises:
             Unfound: they name one, and its value is unknown.
         """
-        if not one.metric:
+        if not one.metric and not one.unit:
             return None
         for tool, metrics in self._all(one):
-            name = metric_named(one.metric, tool, one.unit)
+            words = one.metric or ""
+            name = metric_named(words, tool, one.unit)
             if name is None or name not in metrics:
-                wanted = tokens(one.metric)
+                wanted = tokens(words)
                 alike = [key for key in metrics if names(wanted, key)]
                 exact = [key for key in alike if set(tokens(key)) <= set(wanted)]
                 name = (exact or alike)[0] if len(exact or alike) == 1 else None
             if name is not None:
-                return _measured(name, metrics[name])
+                return _with_unit(one, _measured(name, metrics[name]))
         return None
 
     def _all(self, one: Criterion) -> list[tuple[str | None, Mapping[str, Metric]]]:
@@ -77,6 +78,13 @@ class Results:
 
 def _unit(name: str) -> str:
     return next((unit for end, unit in _UNIT_ENDS if name.endswith(end)), "")
+
+
+def _with_unit(one: Criterion, found: Measured) -> Measured:
+    """The value; a bandwidth in bytes/s has no usual unit, so that a bound without one names no value."""
+    if one.unit is None and found.unit == unit_named("B/s"):
+        raise Unfound(f"{found.where} is a bandwidth, and the bound has no unit: write one, such as GB/s")
+    return found
 
 
 def _measured(name: str, metric: Metric) -> Measured:

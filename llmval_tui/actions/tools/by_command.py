@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from llmval_tui.actions.tools import nccl_tests
+from llmval_tui.actions.tools import nccl_tests, perftest, stream
 from llmval_tui.actions.tools.command_line import is_python, starts
 from llmval_tui.actions.tools.dcgm_diag import DcgmDiag
+from llmval_tui.actions.tools.fio import Fio
 from llmval_tui.actions.tools.gpu_burn import GpuBurn
 from llmval_tui.actions.tools.load.aiperf import Aiperf, GenaiPerf
 from llmval_tui.actions.tools.load.guidellm import Guidellm
@@ -37,6 +38,9 @@ _TOOLS: dict[tuple[str, ...], type[Tool]] = {
     ("trtllm-bench",): TrtllmBench,
     ("gpu_burn",): GpuBurn,
     ("gpu-burn",): GpuBurn,
+    ("fio",): Fio,
+    **{(name,): perftest.Perftest for name in perftest.PROGRAMS},
+    **{(name,): stream.Stream for name in stream.PROGRAMS},
     ("sb", "run"): SuperBenchRun,
     ("sb", "result", "diagnosis"): SuperBenchDiagnosis,
     **{(name,): nccl_tests.NcclTests for name in nccl_tests.PROGRAMS},
@@ -56,6 +60,10 @@ def tool_of(argv: Sequence[str]) -> Tool | None:
             if reader is TrtllmBench and not set(BENCHMARKS) & set(words):
                 continue
             if reader is GpuBurn and {"-l", "-h"} & set(words):
+                continue
+            if reader is Fio and {"--version", "-v", "--help", "-h", "--parse-only", "--enghelp", "--cmdhelp"} & set(
+                words
+            ):
                 continue
             if reader is not None:
                 return reader(tuple(words[length:]), elsewhere=elsewhere)

@@ -2,6 +2,8 @@
 
 import re
 
+from llmval_tui.actions.tools.metric_names_of_nodes import OF_TOOL, of_fio
+
 _LOAD = "load"  # every load generator
 _GROUPS = {
     "vllm bench serve": _LOAD,
@@ -153,6 +155,10 @@ def metric_named(words: str, tool: str | None = None, unit: str | None = None) -
         found.append(_DIAG_PHRASES.get(text))
     if group == "nvbandwidth":
         found.append(_of_nvbandwidth(words))
+    if group == "fio":
+        found.append(of_fio(text, unit, *_statistic(text)))
+    if group in OF_TOOL:
+        found.append(OF_TOOL[group](text, unit))
     names = {name for name in found if name is not None}
     return names.pop() if len(names) == 1 else None
 
