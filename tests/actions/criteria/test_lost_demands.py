@@ -27,6 +27,10 @@ def criteria(item: str, title: str = "A"):
         "Image digest is pinned: `docker image inspect vllm --format x`",
         "State: Active, Rate: 400 (`ibstat mlx5_0`)",
         "Symbol errors 0: `perfquery -x`",
+        "Memory 143771 MiB on each GPU: `nvidia-smi --query-gpu=memory.total --format=csv`",
+        "ECC mode: Enabled x8 - `nvidia-smi --query-gpu=ecc.mode.current --format=csv`",
+        "Retired pages: none (`nvidia-smi -q -d PAGE_RETIREMENT`)",
+        "BIOS: NPS=1, SMT=off (`dmidecode -t bios`)",
         "Fans 5000–12000 RPM: `ipmitool sdr type Fan`",
         "SMART overall-health PASSED `smartctl -H /dev/nvme0`",
         "`memtester 1G 1` 👉 all `ok`",
@@ -68,6 +72,11 @@ def test_the_second_figure_of_a_clause_counts_too() -> None:
     found = criteria("- [ ] Accuracy ≥ 0.85 within 2 % of the reference: `./eval`")
     assert [one.comparison for one in found] == [">=", "unreadable"]
     assert found[0].unit is None
+
+
+def test_a_value_between_two_signs_has_both_bounds() -> None:
+    found = criteria("- [ ] 5 GB/s < bw < 7 GB/s: `python bw.py`")
+    assert [(one.metric, one.comparison, one.bound) for one in found] == [("bw", ">", 5.0), ("bw", "<", 7.0)]
 
 
 @pytest.mark.parametrize(

@@ -49,15 +49,17 @@ def claims_beside(
             kind = "==" if number is not None else "contains"
             bound = what if number is None else number
             found.append(Criterion(text, StatedBy.WORDS, "stdout", kind, bound, ignore_case=number is None, command=at))
-    for match in (*facts(words.text), *stated_facts(words.text)):
+    for match in (*facts(words.text), *(stated := tuple(stated_facts(words.text)))):
         at = words.command_near(match[0])
         outcome = words.plain(match["outcome"])
         command_text = commands[at].text if at is not None and at < len(commands) else ""
         by_itself = _SETS.search(command_text) or (
             _ANSWERS.search(command_text) and not _NO.search(outcome) and not re.search(r"\d", outcome)
         )
+        # A word beside a figure ("NPS=1, SMT=off") is a demand of its own.
+        same = not re.search(r"\d", outcome) and not (match in stated and re.search("[:=]", outcome))
         is_known = any(
-            one.command == at and (one.text in outcome or outcome in one.text or not re.search(r"\d", outcome))
+            one.command == at and (one.text in outcome or outcome in one.text or same or one.unreadable is not None)
             for one in (*known, *found)
         )
         if (

@@ -76,6 +76,7 @@ _FIRST = lazy_pattern(
 )
 _FILLERS = r"\s*(?:(?:a|an|the|or|total of|about|roughly|approximately|around|version|about the|ca|von|de|auf)\s+)*"
 _THEN_VALUE = lazy_pattern(rf"{_FILLERS}(?:[$€]?){_VALUE}", re.IGNORECASE)
+_LOWER = lazy_pattern(rf"\s*{_VALUE}\s*(?P<sign><=|≤|<)\s*(?P<name>[A-Za-z][\w .%-]*?)\s*(?=[<≤])", re.IGNORECASE)
 _LAST = lazy_pattern("|".join(f"(?P<a{index}>{words})" for index, (words, _) in enumerate(_AFTER)), re.IGNORECASE)
 _VALUE_ALONE = lazy_pattern(rf"(?<![\w.,])(?:{_VALUE})", re.IGNORECASE)
 _RANGE = lazy_pattern(
@@ -204,6 +205,13 @@ def comparisons_in(clause: str) -> list[Comparison]:
         left = _VALUE_ALONE.match(clause.strip()) if len(match[0]) <= 2 else None
         if left and not clause[left.end() : match.start()].strip():
             continue
+        # "5 GB/s < bw < 7 GB/s": the words between both signs name the value.
+        lower = _LOWER.match(clause)
+        if lower is not None and lower.end() == match.start() and lower["sign"][0] in "<≤" and sign[0] == "<":
+            bound, unit = _scaled(number_of(lower["number"]) or 0.0, lower["unit"] or value["unit"])
+            at_least = Comparison(">=" if lower["sign"] in ("<=", "≤") else ">", bound, unit, lower["name"], "")
+            bound, unit = _scaled(number, value["unit"])
+            return [at_least, Comparison(sign, bound, unit, lower["name"], "")]
         is_noun = value["unit"] and unit_named(value["unit"]) is None and suffix_named(value["unit"]) is None
         rest = clause[value.end("number") if is_noun else value.end() :]
         return [_made(sign, number, value, clause, start=match.start()), *comparisons_in(rest)]

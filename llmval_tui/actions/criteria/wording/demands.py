@@ -48,7 +48,7 @@ _FAILS = re.compile(
 _FAILS_BEFORE = re.compile(
     rf"\b(?:(?:exits?|ends?|returns?)\s+(?:with\s+)?(?:an?\s+)?(?:exit\s+)?(?:code\s+|status\s+)?"
     r"(?:non-?zero|an? error|error)"
-    rf"|(?:is|are|gets?)\s+(?:refused|rejected|denied|forbidden)|fails)\b[^\n:;.\ue000-\ue0ff]*[:(–—→]\s*{COMMAND}",
+    rf"|(?:is|are|gets?)\s+(?:refused|rejected|denied|forbidden)|fails(?!\s+(?:if|when)\b))\b[^\n:;.\ue000-\ue0ff]*[:(–—→]\s*{COMMAND}",
     re.IGNORECASE,
 )
 

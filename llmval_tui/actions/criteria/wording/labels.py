@@ -19,6 +19,10 @@ _SHOUTED = (
     r"(?:PASS(?:ED)?|FULL|OK|UP|ACTIVE|INACTIVE|ENABLED|DISABLED|ONLINE|OPTIMAL|HEALTHY|READY|RUNNING|GOOD|CLEAN|GREEN"
     r"|ON|OFF)"
 )
+_STATES = (
+    r"(?:enabled|disabled|on|off|active|inactive|none|yes|no|up|down|running|ready|healthy|passed|true|false|unlimited"
+    r"|permissive|enforcing|optimal|zero|empty)"
+)
 _SHAPES = (
     # "4/4 GPUs", "6 of 6 PSUs present", "3/3 pass"
     re.compile(
@@ -32,6 +36,19 @@ _SHAPES = (
         r"\b(?P<outcome>(?:state|status|rate|speed|width|mode|health|count|mtu|governor|generation|gen|gres|errors?)\s*[:=]"
         r"\s*(?!(?:check|see|verify|test|query|show|print|measure|use|run|with|via|from|by)\b)[A-Za-z\d][\w.+-]*)"
         rf"(?=\s*(?:[,;).(\n]|$|[–—]|{COMMAND}))",
+        _I,
+    ),
+    # "SELinux: disabled (`getenforce`)", "NPS=1, SMT=off"
+    re.compile(
+        rf"(?P<outcome>\b[A-Za-z][\w -]*[:=]\s*{_STATES}\b[^{_BREAKS}.,()]{{0,20}})"
+        rf"(?=\s*(?:[,;).(\n]|$|[–—-]|{COMMAND}))",
+        _I,
+    ),
+    # "Memory 143771 MiB on each GPU: `…`"
+    re.compile(
+        rf"{_START}(?P<outcome>{_WORDS}*?(?<!\bto )(?<!\bat )(?<!\bwith )(?<!\bof )\b\d[\d.,]*\s?"
+        rf"(?:[KMGT]i?[Bb](?:it)?(?:/s|ps)?"
+        rf"|W|°C|MHz|%|T?FLOP\S*)\W{_WORDS}*\b(?:each|every|all|both|per)\b{_WORDS}*){_TO_COMMAND}",
         _I,
     ),
     # "symbol errors 0: `…`"
