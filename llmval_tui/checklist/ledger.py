@@ -170,8 +170,11 @@ def unescape(text: str) -> str:
 
 
 def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
+    from llmval_tui.foundation.redaction import redact_text  # slow to import; a look at a list writes no line
+
+    shown = redact_text(entry.text)  # docs/TODO.md is for others; the item's command may hold a secret
     parts = [
-        f"- **{escape(entry.number)}** {escape(entry.section)} › {escape(entry.text)}",
+        f"- **{escape(entry.number)}** {escape(entry.section)} › {escape(shown)}",
         f"**{escape(entry.outcome)}**",
         escape(entry.utc),
     ]
@@ -190,7 +193,7 @@ def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
         parts.append(f"artifact [{escape(entry.artifact)}]({percent(os.fsencode(target))})")
     if entry.sha256 is not None:
         parts.append(f"sha256 {escape(entry.sha256[:SHOWN_HEX])}")
-    parts += [f"note {escape(note)}" for note in entry.notes]
+    parts += [f"note {escape(redact_text(note))}" for note in entry.notes]
     parts += [f"deviation {escape(deviation)}" for deviation in entry.deviations]
     if entry.link is not None:
         parts.append(f"link {_link(entry.link)}")

@@ -130,7 +130,10 @@ def _item(run: Run) -> tuple[str, str, str, int]:
 
 def test_name(run: Run) -> str:
     """The name of a run's test: number and text of the item, and the run."""
-    return clean_line(f"{run.intent.step.number} {run.intent.step.text} [{run.id}]".replace("\n", " "))
+    # As in the archived files. Imported here, because to verify an archive needs no patterns of secrets.
+    from llmval_tui.foundation.redaction import redact_text
+
+    return clean_line(redact_text(f"{run.intent.step.number} {run.intent.step.text} [{run.id}]".replace("\n", " ")))
 
 
 def _result(run: Run, verdict: Verdict | None) -> str:

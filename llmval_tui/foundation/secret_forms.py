@@ -166,6 +166,9 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
         rb"(?m)^(?![^\r\n]*\bs(?:run|batch|alloc|queue|info|acct|cancel|control|udo)\b)[^\r\n]*?"
         rb"\s(?:-[uU]|--user(?:name)?)[ =]\s{0,24}[^\s-]\S*\s+(?:-[pP]|--pass(?:w(?:or)?d)?[ =])\s{0,24}"
         rb"(?![\d.:]{1,30}(?:[\s\"',]|\Z)|[\d.]*:\d|[/.~$-])([^\s\"'\\;|&]+)")),
+    ((b" -u",), (  # -u me:X; not user and group of a container
+        rb"(?m)^(?![^\r\n]*\b(?:docker|podman|nerdctl|chroot|crun|buildah)\b)[^\r\n]*?\s-u\s{0,24}\\*[\"']?[\w.@-]+:"
+        rb"(?![a-z_-]+(?:[\s\"'`]|\Z)|\d+(?:[\s\"'`:]|\Z))([^\s\"'\\`/]+)")),
     ((b" -p ",), (
         rb"\s-p\s+(?![\d.:]{1,30}\s|[\d.]*:\d|[/.~$-])([^\s\"'\\;|&]+)\s+--?u(?:ser(?:name)?)?[ =]")),
     ((b"--from-literal",), rb"--from-literal[ =]\\*[\"']?[^\s=\"'\\]+=\\*[\"']?([^\s\"'\\]+)"),

@@ -27,6 +27,8 @@ _CELLS = {
 _RULE = re.compile(rb"^[\s|:+=-]+$")  # the line below the head of a table
 _PROSE = re.compile(rb",[ ]|\":[ ]|[{(]\s*\Z")  # a sentence, JSON or code, and no table of commas
 _KEY_OF_JSON = re.compile(rb"[\"']\s*(?::|,[ ])\s*[\"']")
+_QUOTED_HEAD = re.compile(rb'"[ ]*,"')
+_BEFORE_HEAD = re.compile(rb"[\"'`>;(\[{=]|[:,][ ]")
 _EDGE = b" \t\r\"'\\`*_"
 
 
@@ -133,6 +135,8 @@ def _ranks(line: bytes, separator: bytes) -> list[int]:
     ranks: list[int] = []
     own = _KEY_OF_JSON.split(line)[-1]  # without what stands before the string of JSON that the table is in
     own = own.rpartition(b'"')[2] if own.count(b'"') % 2 else own
+    if separator == b"," and not _QUOTED_HEAD.search(own):
+        own = _BEFORE_HEAD.split(own)[-1]  # `printf 'user,password`, <td>user,password
     if separator == b"," and _PROSE.search(own):
         return []
     for start, end in reversed(_cells(own, separator)):

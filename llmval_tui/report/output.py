@@ -6,6 +6,7 @@ from pathlib import Path
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_atomic
 from llmval_tui.foundation.paths import user_path
+from llmval_tui.foundation.redaction import redact_text
 from llmval_tui.report.pages import html_page, markdown_page
 
 SUFFIXES = {
@@ -37,11 +38,12 @@ def format_for(target: str | None, requested: str | None, default: str) -> str:
 
 
 def deliver(text: str, target: str | None) -> Path | None:
-    """Write the text to a file and return its path; to standard output if `target` is None or `-`.
+    """Write the text without secrets to a file and return its path; to standard output if `target` is None or `-`.
 
     Raises:
         Refused: the file exists and is not a report, or its folder does not exist.
     """
+    text = redact_text(text)  # an item, a command or a line of a log may hold a secret
     if target is None or target == "-":
         sys.stdout.write(text)
         return None

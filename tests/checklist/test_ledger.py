@@ -42,6 +42,17 @@ def test_the_file_is_made_and_read_back(todo: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in todo.parent.iterdir()) == ["TODO.md"]
 
 
+def test_the_secret_of_an_items_command_is_not_in_the_file_and_its_line_is_found_again(
+    todo: Path, tmp_path: Path
+) -> None:
+    secret = replace(ENTRY, text="Run: `./x --user me -p Zz9Secret1`", notes=("the password is Zz9Secret2",))
+    for outcome in ("pass", "fail"):
+        record(todo, replace(secret, outcome=outcome), tmp_path)
+    text = todo.read_text()
+    assert "Zz9Secret" not in text and text.count("\n- ") == 1
+    assert entries(todo)[0].outcome == "fail"
+
+
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 def test_only_the_items_own_line_changes(todo: Path, tmp_path: Path, newline: bytes) -> None:
     todo.parent.mkdir()

@@ -332,7 +332,7 @@ def _named_span(match: _Match) -> tuple[int, int] | None:
 def _values_a_secret(name: str, rank: int, value: bytes, match: _Match) -> bool:
     """A sure name has any value but a bare number or word in prose; a likely one needs a value that looks secret."""
     variable = name.isupper() and b"=" in (match["sep"] or b"")
-    if name.upper() in _OUTCOMES and (NUMBER.match(value) or (match["quoted"] is None and not variable)):
+    if name.strip("-").upper() in _OUTCOMES and (NUMBER.match(value) or (match["quoted"] is None and not variable)):
         return False  # the outcome of a test
     if rank == 2 and name.upper().endswith("PASS") and match["list"] is not None and not looks_secret(value):
         return False

@@ -126,3 +126,9 @@ def test_at_most_one_line_in_a_hundred_of_real_logs_is_changed() -> None:
              for line in path.read_bytes().splitlines()]  # fmt: skip
     changed = [line for line in lines if redact(line)[1]]
     assert len(lines) > 1000 and len(changed) <= len(lines) / 100, changed[:5]
+
+
+def test_a_user_with_a_password_and_one_with_a_group() -> None:
+    assert redact_text("x -u bob:hunter22 list") == "x -u bob:******** list"
+    for line in ("docker run -u bob:video x", "tool -u 1000:1000 x", "torchrun -u a.py:1", "--pass:#aa33ff;"):
+        assert redact_text(line) == line
