@@ -147,3 +147,22 @@ def test_the_same_value_for_all_gpus() -> None:
     assert (one.which, one.selector, one.bound) == ("distinct", "/^(.+)$/", 1.0)
     for item in (f"All GPUs have the same VBIOS as node 1: {query}", "All GPUs have the same VBIOS: `nvidia-smi -q`"):
         assert criteria(f"- [ ] {item}")[0].unreadable
+
+
+@pytest.mark.parametrize(
+    ("item", "bound"),
+    [
+        ("`sinfo --version` at least 23.02", "23.02"),
+        ("Kernel 5.10+: `uname -r`", "5.10"),
+        ("5.10 or newer: `uname -r`", "5.10"),
+        ("Treiberversion mindestens 550: `nvidia-smi --query-gpu=driver_version --format=csv,noheader`", "550"),
+        ("驱动版本不低于 550：`nvidia-smi --query-gpu=driver_version --format=csv,noheader`", "550"),
+    ],
+)
+def test_a_bound_on_a_printed_version_is_no_decimal_number(item: str, bound: str) -> None:
+    assert [(one.comparison, one.bound) for one in criteria(f"- [ ] {item}")] == [("version >=", bound)]
+
+
+def test_a_bound_beside_a_version_may_be_another_one() -> None:
+    (one,) = criteria("- [ ] `sinfo --version` takes at least 2 s")
+    assert one.source == "duration"

@@ -51,6 +51,7 @@ class Marked:
     sentences: tuple[tuple[str, ...], ...]  # clauses of each sentence, with marks
     literals: tuple[str, ...]
     text: str
+    commands: tuple[str, ...] = ()  # as written, on one line each
 
     def literal(self, mark: str) -> str:
         return self.literals[ord(mark) - _LITERALS]
@@ -108,4 +109,4 @@ def marked(text: str, commands: "Sequence[WrittenCommand | WrittenScript]") -> M
         for sentence in _SENTENCE.split(words)
         if sentence.strip()
     )
-    return Marked(sentences, tuple(literals), words)
+    return Marked(sentences, tuple(literals), words, tuple(known))

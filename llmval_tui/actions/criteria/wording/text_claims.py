@@ -151,10 +151,26 @@ _NEWER = tuple(
         rf"(?:not older than|no older than|newer than)\s+{_VERSION}",
     )
 )  # fmt: skip
+# Commands whose output is a version: "`sinfo --version` at least 23.02" compares no decimal numbers.
+_PRINTS_VERSION = lazy_pattern(
+    r"(?:^|\s)(?:--version|-V|version)(?:\s|$)|^(?:sudo\s+)?uname\s+-r\b|--query-gpu=driver_version\b(?!,)"
+    r"|^(?:sudo\s+)?cat\s+/sys/module/\w+/version$"
+)
+_BOUND = lazy_pattern(
+    r"(?:(?:>=|≥|at least|min(?:imum)?|not older than|no older than|mindestens|au moins|不低于|至少)\s*"
+    r"(?:version\s+)?v?(?P<v>\d+(?:\.\d+)*)"
+    r"|(?<![\w.])v?(?P<or>\d+(?:\.\d+)*)\s?(?:\+|(?:or|and|oder|ou)\s+(?:newer|later|higher|above|greater|up|neuer|höher)\b))"
+    r"(?=\s*(?:$|[,;.)\ue000-\ue0ff]|(?:on|for|in|via|everywhere)\b))",
+    _I,
+)
 
 
 def version_claim(words: Marked, clause: str) -> Criterion | None:
-    """ "`0.11.0` or newer", "NCCL version >= 2.27.3"."""
+    """ "`0.11.0` or newer", "NCCL version >= 2.27.3"; also "at least 550" of a command that prints a version."""
+    at = words.command_near(clause)
+    if at is not None and at < len(words.commands) and _PRINTS_VERSION.search(words.commands[at]):
+        if match := _BOUND.search(clause):
+            return _text(words, clause, "version >=", match["v"] or match["or"])
     for pattern in _NEWER:
         if match := pattern.search(clause):
             return _text(words, clause, "version >=", match["v"].rstrip(".,"))
