@@ -197,7 +197,7 @@ def propose(context: Context) -> Proposal:
             and proposal.commands
             and FLEET not in proposal.params
         ):
-            raise Refused(f"to {action.title} is possible on one machine only: leave out --nodes for this item.")
+            raise Refused(f"llmval can {action.title} on one machine only: leave out --nodes for this item.")
         reading = replace(reading, criteria=criteria)
     except Refused as refusal:
         about = getattr(action, "about", f"Would {action.title}.")

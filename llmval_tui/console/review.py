@@ -122,6 +122,7 @@ def review(options: argparse.Namespace) -> int:
         return ExitCode.REFUSED
     if options.readonly or not on_terminal():
         print_questions(opened, reviewer)
+        print(review_command(reviewer))
         return ExitCode.REFUSED
     left = walk(reviewer, steps, for_plan=False)
     print(f"{len(left)} left open." if left else "Every question is answered.")
@@ -243,10 +244,9 @@ def _ask_value(name: str, present: str | None) -> str | None:
 
 
 def print_questions(opened: Sequence[Opened], reviewer: Reviewer) -> None:
-    """Print each question with what it is about, for people who cannot be asked here."""
+    """Print each question, what it is about, and the code that answers it without a terminal."""
     for one in opened:
-        print("\n".join(_screen(one, reviewer, one[2].code)), end="\n\n")
-    print(review_command(reviewer))
+        print("\n".join(_screen(one, reviewer, f"code {one[2].code}")), end="\n\n")
 
 
 def review_command(reviewer: Reviewer) -> str:

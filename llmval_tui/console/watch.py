@@ -74,7 +74,7 @@ class Watcher:
         self._named: set[Hindrance] = set()
 
     def watch(self, named: Sequence[Run] = ()) -> None:
-        """Print until nothing runs any more, or until these runs have ended; an ended run is told from its records."""
+        """Print until nothing runs any more, or until these runs have ended; of an ended run, print its records."""
         self.plan = None if named else active_plan(self.workspace)
         active = list(named[::-1]) or self.store.active()
         if self.plan is None and not active:

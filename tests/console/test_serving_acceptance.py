@@ -94,6 +94,7 @@ def test_the_dry_run_knows_the_yardstick_of_an_item_whose_questions_are_open(
     assert yardsticks == {"1.1": None, "1.3": "its command is known after the open questions are answered"}
     done = workspace.llmval("run", "1.3", "--yardstick", check=2)
     assert "questions are open, so nothing was started" in done.stderr
+    assert "Answer on a terminal" in done.stderr and "Answer on a terminal" not in done.stdout, "said once"
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     (skipped,) = [
         step["yardstick"]

@@ -190,6 +190,6 @@ def check_outputs(proposal: Proposal, context: Context) -> None:
     path = not_movable(proposal.artifacts, proposal.commands, context.workspace)
     if path is not None:
         raise Refused(
-            f"no word of the command names {path}, so the nodes would overwrite it for each other: let the command "
-            "take the path as an argument, or write it below $LLMVAL_RUN_FOLDER."
+            f"the command does not name {path}, so each node would overwrite the file of the others: give the path as "
+            "an argument of the command, or write the file below $LLMVAL_RUN_FOLDER."
         )

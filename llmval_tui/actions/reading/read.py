@@ -202,7 +202,8 @@ def _refused(view: ItemView) -> Reading | None:
     if any(sign in refusal for sign in ("“*” at", "“?” at", "“[” at")):
         why = "it has a pattern of file names, which llmval does not expand in a code span"
         return _ask(view, why, "Name the files, or put the commands into a fenced block. Is it done by hand")
-    return Reading(Kind.REFUSE, "llmval does not start what is written", "command", view.commands, refusal=refusal)
+    why = "it has a command, which llmval refuses to start"
+    return Reading(Kind.REFUSE, why, "command", view.commands, refusal=refusal)
 
 
 def _several_scripts(view: ItemView) -> Reading | None:

@@ -57,7 +57,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher",
         choices=["slurm", "ssh"],
-        help="what starts the nodes (default: slurm if here and no ssh is set)",
+        help="what starts the nodes (default: slurm if it is installed and no ssh is set)",
     )
     parser.add_argument(
         "--slurm-option",
@@ -75,7 +75,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CODE",
-        help="answer the question with this code by yes, once",
+        help="answer yes to the question with this code, once",
     )
     _plan_flags(parser)
 

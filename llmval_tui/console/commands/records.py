@@ -75,7 +75,7 @@ def _watch(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="run id, folder or archive; an ended run is told from its records (default: all that is running)",
+        help="run id, folder or archive; of an ended run, its records are printed (default: all that is running)",
     )
     parser.add_argument(
         "--every", type=seconds, default=10.0, metavar="S", help="seconds between progress lines (default: 10)"

@@ -88,7 +88,7 @@ def test_nodes_that_would_overwrite_one_file_are_refused(workspace):
     workspace.write("x.py", "pass")
     text = "Load test: `python x.py` <!-- llmval: artifact=artifacts/report.json -->"
     proposal = workspace.propose(text, nodes="n[1-2]")
-    assert proposal.refusal is not None and "would overwrite it for each other" in proposal.refusal
+    assert proposal.refusal is not None and "would overwrite the file of the others" in proposal.refusal
     assert workspace.propose(text.replace("x.py`", "x.py artifacts/report.json`"), nodes="n[1-2]").refusal is None
 
 
