@@ -168,9 +168,9 @@ _BOUND = lazy_pattern(
 def version_claim(words: Marked, clause: str) -> Criterion | None:
     """ "`0.11.0` or newer", "NCCL version >= 2.27.3"; also "at least 550" of a command that prints a version."""
     at = words.command_near(clause)
-    if at is not None and at < len(words.commands) and _PRINTS_VERSION.search(words.commands[at]):
-        if match := _BOUND.search(clause):
-            return _text(words, clause, "version >=", match["v"] or match["or"])
+    prints_it = at is not None and at < len(words.commands) and _PRINTS_VERSION.search(words.commands[at])
+    if prints_it and (match := _BOUND.search(clause)):
+        return _text(words, clause, "version >=", match["v"] or match["or"])
     for pattern in _NEWER:
         if match := pattern.search(clause):
             return _text(words, clause, "version >=", match["v"].rstrip(".,"))
