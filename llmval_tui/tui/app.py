@@ -20,12 +20,12 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
 from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
 from llmval_tui.tui.key_queue import KeyQueue
+from llmval_tui.tui.key_time import SWITCH_S, KeyTime
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.terminal_driver import TerminalDriver, erases_with_colour
 from llmval_tui.tui.themed_app import ThemedApp
 
-SWITCH_S = 0.0005  # a key needs the interpreter several times, and a busy thread keeps it for 5 ms by default
 SETTLED_S = 2.0  # after this time everything that stays in memory has been made
 FRAME_S = 0.05  # between looks whether the line has become free
 LINE_CHECK_S = 2.0  # between checks whether the terminal still exists
@@ -76,6 +76,7 @@ class Dashboard(ThemedApp):
         super().__init__(driver_class=TerminalDriver)
         self.terminal_screen = TerminalScreen(erases_with_colour=erases_with_colour(os.environ.get("TERM", "")))
         self._next_frame: Timer | None = None
+        self.key_time = KeyTime()
         self._loop_of_signals: asyncio.AbstractEventLoop | None = None
         self.settings = settings
         self.environment = settings.environment
@@ -97,7 +98,7 @@ class Dashboard(ThemedApp):
                 workspace = ReplayWorkspace(settings, replay)
         workspace = workspace or (initial.workspace if initial is not None else Workspace(settings, propose))
         self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, initial)
-        self._key_queue = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending)
+        self._key_queue = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending, self._key_done)
 
     def on_load(self) -> None:
         if not self.is_headless:
@@ -108,10 +109,10 @@ class Dashboard(ThemedApp):
         self.terminal_screen.forget()
         self.screen.refresh()
 
-    def wait_for_line(self) -> bool:
-        """Whether earlier frames are still on their way; then the next one is drawn soon."""
+    def wait_to_draw(self) -> bool:
+        """Whether earlier frames are still on their way, or a key waits; then the next frame is drawn soon."""
         driver = self._driver
-        if not isinstance(driver, TerminalDriver) or not driver.busy:
+        if not self.key_time.waits and not (isinstance(driver, TerminalDriver) and driver.busy):
             return False
         if self._next_frame is None:
             self._next_frame = self.set_timer(FRAME_S, self._draw_next_frame)
@@ -121,11 +122,30 @@ class Dashboard(ThemedApp):
         self._next_frame = None
         self.draw_changes()
 
+    def key_arrived(self) -> None:
+        self.key_time.arrived()
+
+    def key_took_effect(self) -> None:
+        self.key_time.took_effect()
+
+    def _key_done(self) -> None:
+        """A key has taken effect: a frame that has waited for it is drawn."""
+        self.key_time.took_effect()
+        if self._next_frame is not None:
+            self._next_frame.stop()
+            self._draw_next_frame()
+
+    def settle(self) -> None:
+        """Everything that stays in memory has been made."""
+        gc_control.freeze_gc()
+        self.key_time.collects = True
+
     def line_lost(self) -> None:
         if self._loop_of_signals is not None:
             self._loop_of_signals.call_soon_threadsafe(end_by_sighup)
 
     def send_frame(self, frame: str) -> None:
+        self.key_time.drawn()
         if isinstance(self._driver, TerminalDriver):
             self._driver.send_frame(frame)
         else:
@@ -146,6 +166,7 @@ class Dashboard(ThemedApp):
         if isinstance(event, events.Key) and not event.is_forwarded:
             if self.screen is self.main:
                 self.main.end_notice()
+            self.key_time.begin()
             await self._key_queue.put(event)
         else:
             await super().on_event(event)
@@ -191,7 +212,7 @@ def run(settings: LaunchSettings, initial: InitialSnapshot | None = None) -> int
     gc_control.pause_gc()
     sys.setswitchinterval(SWITCH_S)
     app = Dashboard(settings, initial=initial)
-    app.call_later(app.set_timer, SETTLED_S, gc_control.freeze_gc)
+    app.call_later(app.set_timer, SETTLED_S, app.settle)
     app.run(mouse=settings.mouse)
     if app.return_code == ExitCode.FAILED:
         # Textual has printed a traceback; the important part comes last.

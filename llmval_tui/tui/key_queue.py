@@ -24,11 +24,16 @@ class KeyQueue:
     """Delivers keys one after the other."""
 
     def __init__(
-        self, app: ThemedApp, deliver: Callable[[events.Key], Awaitable[None]], dialog_pending: Callable[[], bool]
+        self,
+        app: ThemedApp,
+        deliver: Callable[[events.Key], Awaitable[None]],
+        dialog_pending: Callable[[], bool],
+        done: Callable[[], None],
     ) -> None:
         self._app = app
         self._deliver = deliver
         self._dialog_pending = dialog_pending  # whether a dialog is being prepared in a thread
+        self._done = done  # called when all keys have taken effect
         self._waiting: deque[events.Key] = deque()
         self._task: asyncio.Task[None] | None = None
         self._typed = ""  # for the line of input that has the focus
@@ -58,6 +63,8 @@ class KeyQueue:
         if not self._only_scrolls(target, key):
             # A task, because the application's own queue must go on: it executes the actions.
             self._task = asyncio.create_task(self._process(target))
+        else:
+            self._done()
 
     def _insert_typed(self) -> None:
         """Insert the typed text in one piece: a thousand characters pasted without bracketed paste take one frame."""
@@ -82,6 +89,7 @@ class KeyQueue:
                     await self._wait(target)
         finally:
             self._task = None
+            self._done()
 
     async def _wait(self, target: MessagePump) -> None:
         try:

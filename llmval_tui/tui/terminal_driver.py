@@ -15,7 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any
+
+from textual.events import Key
 
 from llmval_tui.tui.textual_private import FrameApp, LinuxDriver, WriterThread, XTermParser, set_writer
 
@@ -70,12 +73,17 @@ class FrameGate:
 
 
 class FrameWriter(WriterThread):
-    """Writes to the terminal in a thread. `write` never blocks, and a dead line is reported once."""
+    """Writes to the terminal. `write` never blocks, and a dead line is reported once.
+
+    What the kernel takes at once is written at once: a thread may get the interpreter and a core 1 to 10 ms later. The
+    rest is written by the thread.
+    """
 
     def __init__(self, file: IO[str]) -> None:
         super().__init__(file)
         self.lost: Callable[[], None] = lambda: None
         self._descriptor = file.fileno()  # not the file: its lock would block the end of the process on a stuck line
+        self._direct = never_blocking(self._descriptor)
         self._waiting: deque[bytes] = deque()
         self._wake = threading.Condition()
         self._pending = 0
@@ -89,9 +97,13 @@ class FrameWriter(WriterThread):
     def write(self, text: str) -> None:
         data = text.encode(errors="replace")
         with self._wake:
-            self._waiting.append(data)
-            self._pending += len(data)
-            self._wake.notify()
+            if self._direct is not None and not self._pending:
+                with suppress(OSError):  # it takes nothing now; a lost line is noticed by the thread
+                    data = data[os.write(self._direct, data) :]
+            if data:
+                self._waiting.append(data)
+                self._pending += len(data)
+                self._wake.notify()
 
     def fileno(self) -> int:
         return self._descriptor
@@ -121,6 +133,9 @@ class FrameWriter(WriterThread):
             self._ends = True
             self._wake.notify()
         self.join(STOP_S)
+        if self._direct is not None:
+            os.close(self._direct)
+            self._direct = None
 
 
 set_writer(FrameWriter)
@@ -135,6 +150,7 @@ class TerminalDriver(LinuxDriver):
         self._file = sys.__stdout__
         self.gate = FrameGate()
         self._lost = app.line_lost
+        self._key_arrived = app.key_arrived
 
     def start_application_mode(self) -> None:
         super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual's
@@ -172,6 +188,8 @@ class TerminalDriver(LinuxDriver):
             else:
                 data, rest = rest, b""  # nothing completes it: it is a key
             for event in parser.feed(text) if (text := decoder.decode(data)) else ():
+                if isinstance(event, Key):
+                    self._key_arrived()
                 self.process_message(event)
             for event in parser.tick():
                 self.process_message(event)
@@ -183,6 +201,19 @@ class TerminalDriver(LinuxDriver):
         data = _OLD_MOUSE.sub(b"", data.replace(STATUS_REPORT, b""))
         unfinished = _UNFINISHED.search(data)
         return (data[: unfinished.start()], data[unfinished.start() :]) if unfinished else (data, b"")
+
+
+def never_blocking(terminal: int) -> int | None:
+    """The same terminal opened again so that a write never waits; None if it is none, or this user may not open it.
+
+    The flag is one of the opened file, which other programs share: on the descriptor itself, it would break the shell.
+    """
+    if not os.isatty(terminal):
+        return None
+    try:
+        return os.open(f"/proc/self/fd/{terminal}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def erases_with_colour(term: str) -> bool:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+import tty
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from llmval_tui.tui.terminal_driver import LEAST_BYTES, SILENT_S, FrameGate, FrameWriter
+from llmval_tui.tui.terminal_driver import LEAST_BYTES, SILENT_S, FrameGate, FrameWriter, TerminalDriver
 from tests.helpers.tui_builder import Workspace
 
 
@@ -91,6 +94,28 @@ def test_writing_to_a_stuck_line_does_not_block() -> None:
         thread.join(30)
 
 
+def test_what_the_terminal_takes_at_once_needs_no_thread() -> None:
+    terminal, line = os.openpty()
+    tty.setraw(line)
+    with os.fdopen(line, "w") as file:
+        thread = FrameWriter(file)
+        thread.write("a frame")
+        assert not thread.pending and select.select([terminal], [], [], 30)[0]
+        assert os.read(terminal, 100) == b"a frame"
+        assert os.get_blocking(line)  # the flag of the descriptor that the shell shares
+        text = "".join(f"{number:07d}" for number in range(100_000))
+        thread.write(text[:350_000])  # more than the kernel takes: the rest, and all after it, waits for the thread
+        thread.write(text[350_000:])
+        assert thread.pending
+        thread.start()
+        seen = b""
+        while len(seen) < len(text):
+            seen += os.read(terminal, 65536)
+        assert seen.decode() == text
+        thread.stop()
+    os.close(terminal)
+
+
 def test_a_dead_line_is_reported() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -101,6 +126,26 @@ def test_a_dead_line_is_reported() -> None:
         thread.start()
         thread.write("x")
         assert lost.wait(30)
+
+
+def test_a_key_is_announced_before_it_is_delivered() -> None:
+    terminal, line = os.pipe()
+    os.write(line, b"j")
+    ends = threading.Event()
+    told: list[Any] = []
+
+    def deliver(event: object) -> None:
+        told.append(event)
+        ends.set()
+
+    driver: Any = SimpleNamespace(
+        _debug=False, fileno=terminal, exit_event=ends, process_message=deliver,
+        _key_arrived=lambda: told.append("arrived"), _without_reports=lambda data: (data, b""),
+    )  # fmt: skip
+    TerminalDriver.run_input_thread(driver)
+    assert told[0] == "arrived" and told[1].key == "j"
+    os.close(terminal)
+    os.close(line)
 
 
 class Opened:

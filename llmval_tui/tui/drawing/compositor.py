@@ -11,11 +11,11 @@ from textual.geometry import Size
 from textual.screen import Screen
 
 from llmval_tui.tui.drawing.terminal_screen import Span, TerminalScreen, cells_of
-from llmval_tui.tui.textual_private import ChopsUpdate, Compositor, LayoutUpdate, add_whole_screen, running_app
+from llmval_tui.tui.textual_private import ChopsUpdate, FrontCompositor, LayoutUpdate, add_whole_screen, running_app
 
 
-class DiffCompositor(Compositor):
-    """Textual's compositor with smaller updates, and none while the line is busy."""
+class DiffCompositor(FrontCompositor):
+    """Textual's compositor with smaller updates, and none while the line is busy or a key waits."""
 
     def render_update(
         self, full: bool = False, screen_stack: list[Screen[object]] | None = None, simplify: bool = False
@@ -23,7 +23,7 @@ class DiffCompositor(Compositor):
         app = running_app()
         if full or simplify or app is None:  # a picture of the screen, not for the terminal
             return super().render_update(full, screen_stack, simplify)
-        if app.wait_for_line():
+        if app.wait_to_draw():
             return None  # the changed regions stay noted and are in the next frame
         # Without a terminal nothing is sent and nothing becomes known: each frame of a test would be the whole screen.
         if not app.is_headless and not app.terminal_screen.knows(self.size):

@@ -40,6 +40,7 @@ Span = tuple[int, int, Sequence[Cell]]  # row, first column, cells
 BLANK: Cell = (" ", PLAIN)
 UNKNOWN: Cell = ("\0", PLAIN)  # differs from every cell that is drawn
 FEW = 12  # pieces of a picture
+STYLES, SIGNS = 256, 512  # at most so many styles are remembered, and so many signs of each
 GAP = 4  # unchanged cells between two changed ones: sending them costs no more than moving the cursor
 ERASE = "\x1b[K"  # to the end of the row
 ERASE_FROM = 8  # blank cells at the end of a row from which on an erase is shorter
@@ -117,7 +118,12 @@ class TerminalScreen:
                 continue
             while index > 0 and not wanted[index][0]:
                 index -= 1  # the left half of a wide character
-            if last is not None and (x + index < last.end or last.takes(wanted[last.end - x : index + 1])):
+            at = x + index
+            if (
+                last is not None
+                and at - last.end <= GAP
+                and (at < last.end or last.takes(wanted[last.end - x : index + 1]))
+            ):
                 continue
             last = Piece(y, x + index, wanted[index])
             pieces.append(last)
@@ -218,22 +224,41 @@ def cells_of(strip: Strip, console: Console) -> list[Cell]:
     for text, style, control in strip:
         if control or not text:
             continue
-        codes = PLAIN if style is None or system is None else sgr_codes(style, system)
-        # A blank looks the same in every weight and colour of letters.
-        blank = (" ", codes if _marks_blanks(codes[0]) else ("", "", codes[2]))
+        signs = _signs(PLAIN if style is None or system is None else sgr_codes(style, system))
         if text.isascii():
-            cells += [blank if character == " " else (character, codes) for character in text]
+            cells += map(signs.__getitem__, text)
             continue
         for character in text:
-            if character == " ":
-                cells.append(blank)
-                continue
             width = cell_len(character)
             if width == 0 and cells:
                 cells[-1] = (cells[-1][0] + character, cells[-1][1])
-            else:
-                cells += [(character, codes), ("", codes)] if width == 2 else [(character, codes)]
+                continue
+            cells.append(signs[character])
+            if width == 2:
+                cells.append(signs[""])
     return cells
+
+
+class _Signs(dict[str, Cell]):
+    """The cells of one style, each made once.
+
+    A frame has 8,000 cells. As new objects they would start the collection of garbage within the frame, for 1 to 30 ms.
+    """
+
+    def __init__(self, codes: SGR) -> None:
+        super().__init__()
+        self._codes = codes
+        # A blank looks the same in every weight and colour of letters.
+        self[" "] = (" ", codes if _marks_blanks(codes[0]) else ("", "", codes[2]))
+
+    def __missing__(self, sign: str) -> Cell:
+        cell = sign, self._codes
+        if len(self) < SIGNS:
+            self[sign] = cell
+        return cell
+
+
+_signs = lru_cache(maxsize=STYLES)(_Signs)
 
 
 @lru_cache(maxsize=4096)
