@@ -75,6 +75,7 @@ class MainScreen(PaneActions):
         self.tabs = TabBar(state, id="tabs")
         self.key_bar = KeyBar(state, id="keys")
         self._focus_before_jump: Widget | None = None
+        self._last_place: Widget = self.steps
         self._drawn_focus: Widget | None = None  # the screen is arranged and drawn for it, its event is to come
         self._ticks = 0
         self.shown = "run"
@@ -201,8 +202,18 @@ class MainScreen(PaneActions):
 
     @property
     def pane(self) -> str:
-        # Not by `has_focus`, which changes only when the widget handles the event: too late for `_focus_now`.
-        return "list" if self.focused is self.steps else self.shown
+        return "list" if self._place is self.steps else self.shown
+
+    @property
+    def _place(self) -> Widget:
+        """The list or the pane that has the focus, or had it before a prompt or the jump bar took it.
+
+        Not by `has_focus`, which changes only when the widget handles the event: too late for `_focus_now`.
+        """
+        focused = self.focused
+        if focused is not None and (focused is self.steps or focused in self.panes.values()):
+            self._last_place = focused
+        return self._last_place
 
     def on_resize(self, event: events.Resize) -> None:
         self._arrange()
@@ -210,7 +221,7 @@ class MainScreen(PaneActions):
     def _arrange(self) -> None:
         """Show list and pane side by side if there is room, else only the one with the focus."""
         both = self.size.width >= SPLIT_COLUMNS and not self.zoomed and self.pane != "fleet"
-        on_list = self.focused is None or self.focused is self.steps
+        on_list = self._place is self.steps
         self.query_one("#left").display = both or on_list
         self.query_one("#right").display = both or not on_list
         left = self.query_one("#left")

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.keys import PANES
 from llmval_tui.tui.widgets.row_widget import RowWidget
@@ -181,3 +183,23 @@ async def test_a_pane_its_tab_and_the_footer_change_in_one_frame(workspace: Work
         assert len(frames) == 1
         shown, tabs, keys, focused = frames[0]
         assert "disk-away" in shown and "▌1 Run▐" in tabs and "filter outcome" not in keys and focused
+
+
+@pytest.mark.parametrize("opened", ["slash", "semicolon"])
+@pytest.mark.parametrize("place", ["list", "document"])
+async def test_a_resize_while_a_prompt_or_the_jump_bar_is_open_hides_neither_list_nor_pane(
+    dashboard: Make, opened: str, place: str
+) -> None:
+    async with dashboard().run_test(size=(80, 24)) as pilot:
+        app = await ready(pilot)
+        await pilot.press(*(["6"] if place == "document" else []), opened)
+        await until(pilot, lambda: app.main.focused not in (app.main.steps, *app.main.panes.values()), "the prompt")
+        for size in ((78, 24), (130, 40), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            assert app.main.size == size
+            wide = size[0] >= 100
+            assert app.main.query_one("#left").display == (wide or place == "list")
+            assert app.main.query_one("#right").display == (wide or place != "list")
+        await pilot.press("escape")
+        assert app.main.pane == place
