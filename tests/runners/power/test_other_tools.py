@@ -1,5 +1,6 @@
 """Results of other tools: each is named rightly, its energy is read, and its failed requests are listed."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ REFUSED = {
     "trtllm-bench without energy": (_without("trtllm_bench.json", "energy"), "trtllm-bench without energy"),
     "TensorRT-LLM serving without energy": (
         _without("trtllm_serving.json", "total_energy"), "TensorRT-LLM's serving benchmark without energy"),
+    "TensorRT-LLM serving that contradicts itself": (
+        _without("trtllm_serving.json") | {"total_energy": 2e7}, "average_gpu_power is 1000.*contradicts itself"),
     "genai-perf without power": (
         _without("genai_perf.json") | {"telemetry_stats": {}}, "genai-perf export without the power"),
     "AIPerf without energy": (_without("ai_15_amd.json", "amd_total_gpu_energy"), "AIPerf export without energy"),
@@ -93,3 +96,13 @@ def test_json_lines_of_sglang_are_named_too(tmp_path: Path) -> None:
     (tmp_path / "y.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
     with pytest.raises(UnsupportedFile, match="not one JSON value"):
         read(tmp_path / "y.jsonl")
+
+
+def test_a_doubled_key_and_a_compressed_file_are_named(tmp_path: Path) -> None:
+    data = (FILES / "vllm_failed_many.json").read_bytes()
+    (tmp_path / "x.json").write_bytes(data.replace(b"{", b'{"completed": 1, ', 1))
+    with pytest.raises(UnsupportedFile, match="the key 'completed' twice"):
+        read(tmp_path / "x.json")
+    (tmp_path / "x.json").write_bytes(gzip.compress(data))
+    with pytest.raises(UnsupportedFile, match="is compressed: gunzip it"):
+        read(tmp_path / "x.json")

@@ -159,6 +159,13 @@ def read_trtllm_serving(path: str, record: dict[str, Any]) -> ResultRow:
         _check_agreement(
             tokens / duration, record["output_throughput"], "output_throughput", "total_output_tokens / duration"
         )
+    if (
+        not 0.5 < energy / duration / power < 2
+    ):  # its meter may run a little longer than the load, and not twice as long
+        raise UnsupportedFile(
+            f"its average_gpu_power is {power:g}, and total_energy / duration is {energy / duration:g}: it contradicts "
+            "itself"
+        )
     model = str(record.get("model_id", "unnamed"))
     row = _row(path, "trtllm", "TensorRT-LLM serving benchmark", model, "GPUs", tokens, duration, energy, power)
     return _with_failures(row, record.get("failed"), record.get("num_prompts"))

@@ -51,13 +51,24 @@ def read(path: Path) -> InputFile:
 
 def _parsed(data: bytes) -> Any:
     """The JSON value; of JSON Lines, which SGLang writes, the first one if it is SGLang's."""
+    if data.startswith(b"\x1f\x8b"):
+        raise UnsupportedFile("it is compressed: gunzip it, and pass the unpacked file")
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError):
         first = json.loads(data.split(b"\n", 1)[0])
         if isinstance(first, dict) and is_sglang(first):
             read_sglang("", first)
         raise
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise UnsupportedFile(f"it has the key {double[:80]!r} twice, so it is unclear which value counts")
+    return found
 
 
 def read_all(paths: Sequence[Path]) -> tuple[list[InputFile], list[dict[str, str]]]:
