@@ -36,6 +36,15 @@ def criteria(item: str, title: str = "A"):
         "`memtester 1G 1` 👉 all `ok`",
         "CPU governor: `cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor` (performance)",
         "Returns non-zero without a token: `curl -f http://api.local/v1/models`",
+        "Nobody logged in: `who`",
+        "Only one user: `who`",
+        "Clock within 1 s of UTC: `date -u`",
+        "GPU clocks locked at 1980 MHz: `nvidia-smi -q -d CLOCK`",
+        "`systemctl --failed`: none.",
+        "`journalctl -p 3 -b`: quiet",
+        "`dmesg` w/o errors",
+        "GPUs: `nvidia-smi -L` {8}",
+        "`cat /proc/sys/vm/swappiness` (default 60, want 10)",
         "Keine Fehler im Kernel-Log: `dmesg --level=err`",
         "Aucune erreur : `dmesg --level=err`",
         "没有 Xid 错误：`dmesg`",
@@ -54,6 +63,7 @@ def test_a_fact_that_no_verb_announces_is_a_demand(item: str) -> None:
         "Set the power limit to 650 W: `nvidia-smi -pl 650`",
         "Kernel (`uname -r`) of GPU 0",
         "`uname -r` (kernel)",
+        "Run `make gpus` only once",
     ],
 )
 def test_words_that_demand_nothing_stay_none(item: str) -> None:

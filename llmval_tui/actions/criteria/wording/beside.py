@@ -40,7 +40,8 @@ _SHOWN_BEHIND = (
     ),
     # "; target 10 GB/s"
     re.compile(
-        r"\b(?P<outcome>(?:target|goal|aim(?:ing)? for|expect(?:ed|ing)?|spec(?:ified)?|reference|nominal(?:ly)?"
+        r"\b(?P<outcome>(?:target|goal|want(?:ed|s)?|desired"
+        r"|aim(?:ing)? for|expect(?:ed|ing)?|spec(?:ified)?|reference|nominal(?:ly)?"
         r"|should be"
         r"|ought to be)\b[^\n;]*?\d[^\n;]*)",
         _I,

@@ -63,6 +63,22 @@ _SHAPES = (
         rf"{_WORDS}*?\w[^\w{_BREAKS}]*){_TO_COMMAND}",
         _I,
     ),
+    # "Nobody logged in: `who`", "Clock within 1 s of UTC: `date`", "Clocks locked at 1980 MHz: `…`"
+    re.compile(
+        rf"{_START}(?P<outcome>(?:(?:nobody|no one|nothing|only (?:one|a single|\d+))\b{_WORDS}*"
+        rf"|{_WORDS}*?\bwithin\s+\d[\d.,]*\s?\S+\s+of\b{_WORDS}*"
+        rf"|{_WORDS}*?\b(?:locked|fixed|capped|limited|pinned)\s+(?:at|to)\s+\d{_WORDS}*)){_TO_COMMAND}",
+        _I,
+    ),
+    # "`systemctl --failed`: none", "`dmesg` w/o errors", "`nvidia-smi -L` {8}"
+    re.compile(
+        rf"{COMMAND}[\s)*_,]*(?:[:–—-]+\s*)?(?P<outcome>(?:none|nothing|nobody|no one|quiet|silent|empty|clean|normal"
+        rf"|only (?!on|if|when|for|in|once|after|needed|as)\w+"
+        rf"|(?:w/o|without)\s+(?:any\s+)?(?:errors?|failures?|warnings?))"
+        rf"(?![\w-])[^{_BREAKS}().,]*)",
+        _I,
+    ),
+    re.compile(rf"{COMMAND}\s*\{{(?P<outcome>[^{{}}\n]+)\}}"),
     # "SMART overall-health PASSED `…`"
     re.compile(rf"(?P<outcome>[^{_BREAKS}.()]*\b{_SHOUTED})\W{{0,4}}{COMMAND}"),
     # "`memtester 1G 1` all `ok`"
