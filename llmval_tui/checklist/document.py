@@ -63,7 +63,17 @@ def line_of(data: bytes, offset: int) -> int:
 def document_lock(path: Path) -> Iterator[None]:
     """Hold the writer lock of a document.
 
-    The lock file is in the user's state folder, named by a hash of the document's real path. Beside the document it
+    Raises:
+        Refused: the state folder cannot be written.
+    """
+    with locked(lock_file(path)):
+        yield
+
+
+def lock_file(path: Path) -> Path:
+    """The lock file of a document, created if it is not there.
+
+    It is in the user's state folder, named by a hash of the document's real path. Beside the document it
     would litter the operator's repository. In a workspace it would not lock a checklist that several workspaces share,
     and a detached process and the next login may have different XDG_RUNTIME_DIRs. The document itself cannot be locked,
     because every atomic replacement makes a new inode.
@@ -86,5 +96,4 @@ def document_lock(path: Path) -> Iterator[None]:
             f"{folder} cannot be written ({error.strerror}), and llmval keeps its locks there: "
             "set XDG_STATE_HOME to a folder of yours."
         ) from error
-    with locked(lock):
-        yield
+    return lock

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmval_tui.checklist.document import document_lock, read_document
+from llmval_tui.checklist.document import document_lock, lock_file, read_document
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.exchange import exchange, wait_for_writers
 from llmval_tui.foundation.files import TEMPORARY_PREFIX, linked, stage, sync_folder
@@ -78,13 +78,14 @@ def check_writable(path: Path) -> None:
     """Check that the document may be changed.
 
     Raises:
-        Refused: it is read-only or belongs to another user.
+        Refused: it is read-only, belongs to another user, or cannot be locked.
     """
     # A file without any write permission is refused for root too: its owner does not want it changed.
     if not path.stat().st_mode & 0o222:
         raise Refused(f"{path} is read-only; nothing in it was changed: chmod u+w it to let llmval write.")
     if not os.access(path, os.W_OK):
         raise Refused(f"{path} belongs to another user; nothing in it was changed: chmod g+w it for your group.")
+    lock_file(path)
 
 
 def remove_leftovers(path: Path) -> None:

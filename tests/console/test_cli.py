@@ -250,6 +250,14 @@ def test_a_ledger_that_cannot_be_read_is_named_and_the_rest_works(workspace, com
     assert workspace.checklist.read_bytes() == before
 
 
+def test_a_state_folder_that_cannot_be_written_is_named_before_anything_runs(workspace, tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    done = workspace.llmval("run", "1.1", check=2)
+    assert "set XDG_STATE_HOME to a folder of yours" in done.stderr
+    assert workspace.store.runs() == []
+
+
 def test_ctrl_c_during_the_imports_ends_llmval_without_a_word() -> None:
     command = [sys.executable, str(PROGRAMS / "interrupted_start.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
