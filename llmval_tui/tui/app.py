@@ -98,7 +98,7 @@ class Dashboard(ThemedApp):
                 workspace = ReplayWorkspace(settings, replay)
         workspace = workspace or (initial.workspace if initial is not None else Workspace(settings, propose))
         self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, initial)
-        self._key_queue = KeyQueue(self, super().on_event, lambda: self.main.dialog_pending, self._key_done)
+        self._key_queue = KeyQueue(self, super().on_event, self.main, self._key_done)
 
     def on_load(self) -> None:
         if not self.is_headless:

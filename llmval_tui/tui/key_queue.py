@@ -7,6 +7,7 @@ Text typed after `/` would then trigger actions of the list, and the answer to a
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from textual import events
 from textual.message_pump import MessagePump
@@ -17,23 +18,40 @@ from llmval_tui.tui.textual_private import ESC_CODES, character_to_key, parent_o
 from llmval_tui.tui.themed_app import ThemedApp
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
-LONGEST_S = 2.0  # a key waits no longer for the one before it: a disk that hangs must not block the keyboard
+SLOW_S = 2.0  # after this wait, Esc gives up what the keys wait for: a disk that hangs must not block the keyboard
+LEAVES = ("ctrl+c", "ctrl+q")  # they give it up as well, and then ask whether to quit
+
+
+class Dialogs(Protocol):
+    """What prepares dialogs in threads."""
+
+    @property
+    def dialog_pending(self) -> bool:
+        """Whether a dialog is being prepared."""
+
+    def dialog_is_slow(self) -> None:
+        """Say that keys wait for it."""
+
+    def give_up_dialog(self) -> None:
+        """Open it no more."""
 
 
 class KeyQueue:
-    """Delivers keys one after the other."""
+    """Delivers keys one after the other, however long one takes: the next one may be the answer to its dialog."""
 
     def __init__(
         self,
         app: ThemedApp,
         deliver: Callable[[events.Key], Awaitable[None]],
-        dialog_pending: Callable[[], bool],
+        dialogs: Dialogs,
         done: Callable[[], None],
     ) -> None:
         self._app = app
         self._deliver = deliver
-        self._dialog_pending = dialog_pending  # whether a dialog is being prepared in a thread
+        self._dialogs = dialogs
         self._done = done  # called when all keys have taken effect
+        self._slow = False  # whether the last key has been waited for longer than `SLOW_S`
+        self._given_up = asyncio.Event()
         self._waiting: deque[events.Key] = deque()
         self._task: asyncio.Task[None] | None = None
         self._typed = ""  # for the line of input that has the focus
@@ -51,6 +69,8 @@ class KeyQueue:
     async def _put(self, key: events.Key) -> None:
         if self._task is not None:
             self._waiting.append(key)
+            if self._slow:
+                self._give_up_if_told()
             return
         target = self._target()
         if isinstance(target, Input) and _is_text(key):
@@ -92,11 +112,34 @@ class KeyQueue:
             self._done()
 
     async def _wait(self, target: MessagePump) -> None:
+        """Wait until the key has taken effect; after `SLOW_S`, until then or until Esc."""
+        self._given_up.clear()
+        effect, told = asyncio.create_task(self._effect_of(target)), asyncio.create_task(self._given_up.wait())
         try:
-            async with asyncio.timeout(LONGEST_S):
-                await self._effect_of(target)
-        except TimeoutError:
-            pass  # the next key goes to the widget that has the focus now
+            done, _ = await asyncio.wait((effect, told), timeout=SLOW_S, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                self._slow = True
+                if self._dialogs.dialog_pending:
+                    self._dialogs.dialog_is_slow()
+                self._give_up_if_told()
+                await asyncio.wait((effect, told), return_when=asyncio.FIRST_COMPLETED)
+            if effect.done():
+                effect.result()
+        finally:
+            self._slow = False
+            effect.cancel()
+            told.cancel()
+
+    def _give_up_if_told(self) -> None:
+        """Wait no more if Esc waits. The keys before it were meant for what does not come; those after it stay."""
+        keys = [one.key for one in self._waiting]
+        at = next((index for index, key in enumerate(keys) if key == "escape" or key in LEAVES), None)
+        if at is None:
+            return
+        for _ in range(at + (keys[at] == "escape")):
+            self._waiting.popleft()
+        self._dialogs.give_up_dialog()
+        self._given_up.set()
 
     def _only_scrolls(self, target: MessagePump, key: events.Key) -> bool:
         """Whether the key only moves within a pane.
@@ -113,7 +156,7 @@ class KeyQueue:
         """Wait until the key has been handled, and until a prompt or dialog that it opened can take the next key."""
         await _drained(target)
         await _drained(self._target())  # a prompt or a dialog opens, and the focus moves
-        while self._dialog_pending():
+        while self._dialogs.dialog_pending:
             await asyncio.sleep(0.01)
         await _drained(self._target())
 

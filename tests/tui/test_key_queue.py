@@ -1,5 +1,8 @@
 """Keys that arrive in one piece over a slow line: each acts on the result of the one before it."""
 
+import asyncio
+import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -14,12 +17,13 @@ from llmval_tui.tui import app as application
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.key_queue import KeyQueue, split_escape
 from llmval_tui.tui.keys import Keymap
-from llmval_tui.tui.screens.dialog import Dialog
+from llmval_tui.tui.screens.dialog import Dialog, DialogTitle
 from llmval_tui.tui.screens.palette import Palette
+from llmval_tui.tui.screens.start_dialog import StartDialog
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import Workspace
-from tests.helpers.tui_pilot import WIDE, Make, dialog_opens, ready, toasts_of, until
+from tests.helpers.tui_pilot import WIDE, Make, dialog_opens, ready, text_of, toasts_of, until
 
 
 def burst(app: Dashboard, *keys: str | tuple[str, str]) -> None:
@@ -122,13 +126,62 @@ async def test_no_key_waits_for_a_key_that_only_scrolls(dashboard: Make, monkeyp
         await until(pilot, lambda: len(waited) == 1)
 
 
-async def test_a_key_waits_only_for_a_limited_time(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmval_tui.tui.key_queue.LONGEST_S", 0.05)
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Keeps dialogs from getting their items until it is set: files that are slow to answer."""
+    gate = threading.Event()
+    items = StartDialog.items
+
+    async def late(self: StartDialog) -> Any:
+        await asyncio.to_thread(gate.wait)
+        return await items(self)
+
+    monkeypatch.setattr(StartDialog, "items", late)
+    monkeypatch.setattr("llmval_tui.tui.key_queue.SLOW_S", 0.01)
+    yield gate
+    gate.set()
+
+
+async def test_a_key_waits_for_its_dialog_however_long_that_takes(
+    dashboard: Make, commands: Any, held: threading.Event
+) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        app.main.dialogs.dialog_pending = True  # a disk that does not answer
-        burst(app, "j", "2")
-        await until(pilot, lambda: app.main.pane == "log", "the key behind it")
+        burst(app, "j", "c", "y")
+        await until(pilot, lambda: "Esc gives it up" in toasts_of(app), "what it waits for")
+        await pilot.pause(0.2)
+        assert commands.calls == [] and "clipboard" not in toasts_of(app), "y is no key of the list"
+        held.set()
+        await until(pilot, lambda: commands.calls, "the run")
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["typed at once", "typed later"])
+async def test_esc_gives_up_a_dialog_whose_files_do_not_answer(
+    dashboard: Make, commands: Any, held: threading.Event, early: bool
+) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, "j", "c", "y", *(["escape", "2"] if early else []))
+        if not early:
+            await until(pilot, lambda: "Esc gives it up" in toasts_of(app), "what it waits for")
+            burst(app, "escape", "2")
+        await until(pilot, lambda: app.main.pane == "log", "the key behind Esc")
+        held.set()
+        await pilot.pause(0.2)
+        assert app.screen is app.main and commands.calls == [], "it opens no more"
+        burst(app, "c")
+        await dialog_opens(pilot)
+
+
+async def test_ctrl_c_asks_whether_to_quit_while_files_do_not_answer(dashboard: Make, held: threading.Event) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, "j", "c", "j", "j", "ctrl+c")
+        await dialog_opens(pilot, "the question")
+        assert "Quit?" in text_of(app.screen.query_one(DialogTitle))
+        held.set()
+        burst(app, "escape")
+        await until(pilot, lambda: app.screen is app.main, "the answer")
 
 
 def test_an_internal_error_gives_an_exit_code_and_says_that_runs_go_on(

@@ -6,6 +6,8 @@ from typing import Literal
 
 Severity = Literal["information", "warning", "error"]
 KEPT = 500
+NOTICE_SIGNS = {"information": ("·", "-"), "warning": ("!", "!"), "error": ("✗", "x")}  # the second one in ASCII
+NOTICE_ROLES = {"information": "text", "warning": "warn", "error": "bad"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,16 @@ class ActionScreen(Screen[None]):
         """Whether a dialog is about to open."""
         return self._made_dialogs is not None and self._made_dialogs.dialog_pending
 
+    def dialog_is_slow(self) -> None:
+        """Say why keys do nothing yet."""
+        self.toast("The dialog is not ready: it reads files. Keys wait for it; Esc gives it up.", "warning")
+
+    def give_up_dialog(self) -> None:
+        """Open the dialog that is being prepared no more."""
+        if self.dialog_pending:
+            self.dialogs.give_up_dialog()
+            self.toast("The dialog is given up, with the keys that were typed for it.")
+
     def refresh_now(self) -> None:
         """Take a snapshot of the files at once."""
         raise NotImplementedError

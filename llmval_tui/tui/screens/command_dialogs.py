@@ -35,6 +35,7 @@ class CommandDialogs:
         self._busy: str | None = None  # the command that runs now, in words
         self._settled: str | None = None  # ids of the runs that were given to `settle` last
         self.dialog_pending = False  # a dialog is being prepared in a thread: the next key is meant for it
+        self._given_up = 0  # dialogs that shall open no more
 
     async def start(self, *, tick: bool, everything: bool = False) -> None:
         """Ask, then run the marked steps, or the chosen one, or all that are left."""
@@ -46,14 +47,17 @@ class CommandDialogs:
             return
         keys = tuple(step.key for step in steps)
         wanted = StartDialog(host, keys, tick, everything)
-        self.dialog_pending = True
+        self.dialog_pending, turn = True, self._given_up
         try:
             items = await wanted.items()
         except Refused as refusal:
             host.toast(str(refusal), "error")
             return
         finally:
-            self.dialog_pending = False
+            if turn == self._given_up:
+                self.dialog_pending = False
+        if turn != self._given_up:
+            return
         if opened := open_items(items):
             said = await self._review.offer(opened, others=any(item.expected is Expected.RUNS for item in items))
             if said is None:
@@ -91,6 +95,12 @@ class CommandDialogs:
                 skip_unreviewed=wanted.skip_unreviewed,
             ),
         )
+
+    def give_up_dialog(self) -> None:
+        """Open the dialog that is being prepared no more: nothing may ask when nobody expects it."""
+        if self.dialog_pending:
+            self._given_up += 1
+            self.dialog_pending = False
 
     async def review(self) -> None:
         """Answer the open questions of the marked steps, or of all that are not ticked."""

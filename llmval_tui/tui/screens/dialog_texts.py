@@ -9,7 +9,7 @@ from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.runs.records import Verdict
 from llmval_tui.terminal.format import hard_wrap, wrap
 from llmval_tui.terminal.glyphs import Glyphs
-from llmval_tui.tui.data.messages import Messages
+from llmval_tui.tui.data.messages import NOTICE_ROLES, NOTICE_SIGNS, Messages
 from llmval_tui.tui.drawing.labels import short_label
 from llmval_tui.tui.drawing.rows import Row, row
 from llmval_tui.tui.keys import PANE_TITLES, Keymap
@@ -67,10 +67,6 @@ def question_rows(verdict: Verdict, width: int, glyphs: Glyphs) -> list[Row]:
             pieces = hard_wrap(clean_line(line), width - 4)
             rows += [row((f"{'   ' if index else ' '}{piece}", role)) for index, piece in enumerate(pieces)]
     return rows
-
-
-NOTICE_SIGNS = {"information": ("·", "-"), "warning": ("!", "!"), "error": ("✗", "x")}
-NOTICE_ROLES = {"information": "text", "warning": "warn", "error": "bad"}
 
 
 def message_rows(messages: Messages, width: int, glyphs: Glyphs) -> list[Row]:

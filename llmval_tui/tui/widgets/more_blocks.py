@@ -8,6 +8,7 @@ from llmval_tui.runs.records import Outcome
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit, number, parse_utc, short_age, took
 from llmval_tui.terminal.glyphs import OUTCOME_SIGNS, Glyphs
+from llmval_tui.tui.data.messages import NOTICE_ROLES, NOTICE_SIGNS
 from llmval_tui.tui.data.run_history import RunRow
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row
@@ -109,8 +110,6 @@ def figure_words(one: RunRow, room: int) -> str:
 
 def newest_message_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """The newest messages, one row each: what happened while nobody looked."""
-    from llmval_tui.tui.screens.dialog_texts import NOTICE_ROLES, NOTICE_SIGNS
-
     messages = state.messages
     if not messages.all or height < LEAST:
         return []
