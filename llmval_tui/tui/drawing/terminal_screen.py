@@ -40,7 +40,7 @@ Span = tuple[int, int, Sequence[Cell]]  # row, first column, cells
 BLANK: Cell = (" ", PLAIN)
 UNKNOWN: Cell = ("\0", PLAIN)  # differs from every cell that is drawn
 FEW = 12  # pieces of a picture
-STYLES, SIGNS = 256, 512  # at most so many styles are remembered, and so many signs of each
+STYLES = 128  # at most so many are remembered, with at most 129 signs each
 GAP = 4  # unchanged cells between two changed ones: sending them costs no more than moving the cursor
 ERASE = "\x1b[K"  # to the end of the row
 ERASE_FROM = 8  # blank cells at the end of a row from which on an erase is shorter
@@ -253,7 +253,7 @@ class _Signs(dict[str, Cell]):
 
     def __missing__(self, sign: str) -> Cell:
         cell = sign, self._codes
-        if len(self) < SIGNS:
+        if sign.isascii():  # those of charts are many, so that the memory would grow for hours
             self[sign] = cell
         return cell
 
