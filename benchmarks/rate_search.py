@@ -15,6 +15,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -112,8 +113,8 @@ LOAD = {  # one search lasts about two minutes
 def real(seeds: int, folder: Path) -> None:
     """Search on this machine with `seeds` seeds, one at a time on each GPU or on the CPU.
 
-    Prints each seed's rate and interval, then the spread and how many intervals hold the median; the records stay in
-    `folder`.
+    Prints each seed's rate and interval, then the spread, and how many intervals hold the rate at which the trials of
+    all seeds turn; the records stay in `folder`.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     places = range(gpus) if gpus else [None]
@@ -128,11 +129,25 @@ def real(seeds: int, folder: Path) -> None:
         return
     middle = median(found)
     intervals = [search["interval_qps"] for search in searches if search["interval_qps"]]
-    holding = sum(low <= middle <= high for low, high in intervals)
-    print(
-        f"median {middle:.4g}, from {min(found) / middle - 1:+.1%} to {max(found) / middle - 1:+.1%}; "
-        f"{holding} of {len(intervals)} intervals hold the median"
+    turn = turning_rate(
+        [(trial["target_qps"], trial["verdict"] == HOLDS) for one in searches for trial in one["trials"]]
     )
+    holding = sum(low <= turn <= high for low, high in intervals)
+    print(
+        f"rates that hold: median {middle:.4g}, from {min(found) / middle - 1:+.1%} to {max(found) / middle - 1:+.1%}; "
+        f"the trials of all seeds turn at {turn:.4g} requests/s, which {holding} of {len(intervals)} intervals hold"
+    )
+
+
+def turning_rate(trials: list[tuple[float, bool]]) -> float:
+    """The rate, in requests/s, with the fewest trials (rate, held) on the wrong side: failed below it or held above it.
+
+    A search reports the lower end of its interval, so the reported rates lie below the rate that their intervals hold.
+    """
+    rates = sorted(rate for rate, _ in trials)
+    between = [(low + high) / 2 for low, high in pairwise(rates)]
+    wrong = [sum(held == (rate > turn) for rate, held in trials) for turn in between]
+    return median(turn for turn, count in zip(between, wrong, strict=True) if count == min(wrong))
 
 
 def _search(seed: int, gpu: int | None, folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import fastjsonschema
 import pytest
 from llmval_runners.power.analysis import markdown
+from llmval_runners.power.analysis.last_screen import last_screen
 from llmval_runners.power.analysis.summary import read_all, summarise
 
 from tests.helpers.runners.power_cells import cell, phase, write
@@ -101,3 +102,14 @@ def test_the_recorded_cells_still_give_the_recorded_summary(part):
     found = summary_of(sorted((RESULTS / "cells").glob("*.json")))
     assert rows_of(found) == rows_of(recorded)
     assert [machine["id"] for machine in found["machines"]] == [machine["id"] for machine in recorded["machines"]]
+
+
+def test_the_last_screen_tells_models_and_phases_apart():
+    """Tokens/J of a decode are far below those of a prefill, and two models share precisions and batches."""
+    cells = sorted((DOCS / "results" / "h200-power-2026-11-29" / "cells").glob("*.json"))
+    found = summary_of(cells) | {"verdict": {"word": "ok", "reason": "18 valid", "exit_code": 0}}
+    screen = last_screen(found, "summary.json")
+    rows = [line.split()[:4] for line in screen.splitlines() if line.startswith("  ") and " b" in line]
+    assert len(rows) == len({tuple(row) for row in rows}) == 12
+    assert {tuple(row[:2]) for row in rows} == {(one, two) for one in ("prefill", "decode") for two in ("32L", "48L")}
+    assert max(map(len, screen.splitlines())) <= 80

@@ -1,6 +1,6 @@
 """The last screen of the analyzer, from its summary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ def last_screen(summary: Mapping[str, Any], where: str) -> str:
     """The screen, at most 80 columns wide. `where` the record lies."""
     verdict = summary["verdict"]
     screen = Screen(f"{verdict['word']}: {verdict['reason']}")
-    rows = sorted(summary["cells"], key=lambda row: -(row["tokens_per_joule"] or 0))
-    screen.table("valid, best first", ("tokens/s", "W", "tokens/J", "USD/M"), [_row(row) for row in rows[:MOST]])
-    if len(rows) > MOST:
-        screen.row("", f"and {len(rows) - MOST} more in the tables")
+    rows = _best_of_each(summary["cells"])
+    names = _short({row["model"] for row in rows})
+    shown = [_row(row, names[row["model"]]) for row in rows]
+    screen.table("valid, best first", ("tokens/s", "W", "tokens/J", "USD/M"), shown)
+    if len(rows) < len(summary["cells"]):
+        screen.row("", f"and {len(summary['cells']) - len(rows)} more in the tables")
     external = [_row(row) for row in summary["external"][:MOST]]
     screen.table("of other tools", ("tokens/s", "W", "tokens/J", "USD/M"), external)
     for row in summary["external"]:
@@ -59,10 +61,29 @@ def last_screen(summary: Mapping[str, Any], where: str) -> str:
     return screen.text()
 
 
-def _row(row: Mapping[str, Any]) -> tuple[str, list[str]]:
-    title = " ".join(
-        str(part) for part in (row["phase"], row["mode"], row["batch_size"] and f"b{row['batch_size']}") if part
-    )
+def _best_of_each(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """About MOST rows: the most efficient of each phase and model. A prefill's tokens/J say nothing of a decode's."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in sorted(cells, key=lambda row: -(row["tokens_per_joule"] or 0)):
+        groups.setdefault((row["phase"], row["model"]), []).append(row)
+    return [row for group in groups.values() for row in group[: max(1, MOST // len(groups))]]
+
+
+def _short(models: set[str]) -> dict[str, str]:
+    """The first parts of each model's name, as many as tell the models apart; nothing for a single model."""
+    if len(models) == 1:
+        return dict.fromkeys(models, "")
+    parts = 1 + max(name.count("-") for name in models)
+    for count in range(1, parts):
+        short = {name: "-".join(name.split("-")[:count]) for name in models}
+        if len(set(short.values())) == len(models):
+            return short
+    return {name: name for name in models}
+
+
+def _row(row: Mapping[str, Any], model: str = "") -> tuple[str, list[str]]:
+    batch = row["batch_size"] and f"b{row['batch_size']}"
+    title = " ".join(str(part) for part in (row["phase"], model, row["mode"], batch) if part)
     cost = row["cost_per_million_tokens"]
     return (title or Path(row["source"]).name)[:30], [
         figure(row["tokens_per_s"], 0), figure(row["power_w"], 0), figure(row["tokens_per_joule"]), figure(cost, 4),
