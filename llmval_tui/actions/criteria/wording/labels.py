@@ -7,7 +7,7 @@ from llmval_tui.actions.criteria.wording.prose import COMMAND, LITERAL
 
 _I = re.IGNORECASE
 _BREAKS = "\n:;\ue000-\ue0ff"
-_WORDS = rf"(?:[^{_BREAKS}.]|\.(?=\d))"  # of one label
+_WORDS = rf"(?:[^{_BREAKS}.]|\.(?=\d))"  # of one label  # at most 60 in a row: the time must not grow with the text
 _TO_COMMAND = rf"[\W_]{{0,3}}(?:[:(]|\s[-–—]+\s|→)\s*{COMMAND}"
 _START = r"(?:^|(?<=[.;]\s)|(?<=\s[-–—]\s))\W*"
 # Words with which a label asks or introduces, so that its verb states no fact.
@@ -40,15 +40,15 @@ _SHAPES = (
     ),
     # "SELinux: disabled (`getenforce`)", "NPS=1, SMT=off"
     re.compile(
-        rf"(?P<outcome>\b[A-Za-z][\w -]*[:=]\s*{_STATES}\b[^{_BREAKS}.,()]{{0,20}})"
+        rf"(?P<outcome>\b[A-Za-z][\w -]{{0,40}}[:=]\s*{_STATES}\b[^{_BREAKS}.,()]{{0,20}})"
         rf"(?=\s*(?:[,;).(\n]|$|[–—-]|{COMMAND}))",
         _I,
     ),
     # "Memory 143771 MiB on each GPU: `…`"
     re.compile(
-        rf"{_START}(?P<outcome>{_WORDS}*?(?<!\bto )(?<!\bat )(?<!\bwith )(?<!\bof )\b\d[\d.,]*\s?"
+        rf"{_START}(?P<outcome>{_WORDS}{{0,60}}?(?<!\bto )(?<!\bat )(?<!\bwith )(?<!\bof )\b\d[\d.,]*\s?"
         rf"(?:[KMGT]i?[Bb](?:it)?(?:/s|ps)?"
-        rf"|W|°C|MHz|%|T?FLOP\S*)\W{_WORDS}*\b(?:each|every|all|both|per)\b{_WORDS}*){_TO_COMMAND}",
+        rf"|W|°C|MHz|%|T?FLOP\S*)\W{_WORDS}{{0,60}}\b(?:each|every|all|both|per)\b{_WORDS}{{0,60}}){_TO_COMMAND}",
         _I,
     ),
     # "symbol errors 0: `…`"
@@ -59,15 +59,15 @@ _SHAPES = (
     ),
     # "PCIe link is Gen5 x16 on every GPU: `…`", "Persistence mode is Enabled → `…`"
     re.compile(
-        rf"{_START}(?P<outcome>(?!{_WORDS}*\b{_NO_FACT}\b){_WORDS}*?\w\W+(?:is|are|has|have|equals?|stays?|remains?)\s"
-        rf"{_WORDS}*?\w[^\w{_BREAKS}]*){_TO_COMMAND}",
+        rf"{_START}(?P<outcome>(?!{_WORDS}{{0,60}}\b{_NO_FACT}\b){_WORDS}{{0,60}}?\w\W+(?:is|are|has|have|equals?|stays?|remains?)\s"
+        rf"{_WORDS}{{0,60}}?\w[^\w{_BREAKS}]*){_TO_COMMAND}",
         _I,
     ),
     # "Nobody logged in: `who`", "Clock within 1 s of UTC: `date`", "Clocks locked at 1980 MHz: `…`"
     re.compile(
-        rf"{_START}(?P<outcome>(?:(?:nobody|no one|nothing|only (?:one|a single|\d+))\b{_WORDS}*"
-        rf"|{_WORDS}*?\bwithin\s+\d[\d.,]*\s?\S+\s+of\b{_WORDS}*"
-        rf"|{_WORDS}*?\b(?:locked|fixed|capped|limited|pinned)\s+(?:at|to)\s+\d{_WORDS}*)){_TO_COMMAND}",
+        rf"{_START}(?P<outcome>(?:(?:nobody|no one|nothing|only (?:one|a single|\d+))\b{_WORDS}{{0,60}}"
+        rf"|{_WORDS}{{0,60}}?\bwithin\s+\d[\d.,]*\s?\S+\s+of\b{_WORDS}{{0,60}}"
+        rf"|{_WORDS}{{0,60}}?\b(?:locked|fixed|capped|limited|pinned)\s+(?:at|to)\s+\d{_WORDS}{{0,60}})){_TO_COMMAND}",
         _I,
     ),
     # "`systemctl --failed`: none", "`dmesg` w/o errors", "`nvidia-smi -L` {8}"
@@ -80,7 +80,7 @@ _SHAPES = (
     ),
     re.compile(rf"{COMMAND}\s*\{{(?P<outcome>[^{{}}\n]+)\}}"),
     # "SMART overall-health PASSED `…`"
-    re.compile(rf"(?P<outcome>[^{_BREAKS}.()]*\b{_SHOUTED})\W{{0,4}}{COMMAND}"),
+    re.compile(rf"(?P<outcome>[^{_BREAKS}.()]{{0,60}}\b{_SHOUTED})\W{{0,4}}{COMMAND}"),
     # "`memtester 1G 1` all `ok`"
     re.compile(rf"{COMMAND}[\s)*_,]*(?P<outcome>(?:all|each|every|only|both)\s+{LITERAL})", _I),
 )
