@@ -65,6 +65,9 @@ class TickBasis:
         return "; ".join(parts)
 
 
+_WORDS = {"missing": "is missing", "unreadable": "cannot be read by you", "changed": "changed since it was judged"}
+
+
 def signature(note: Note) -> str:
     """Who wrote a note, where and when: `ops@node1 2026-01-02T03:04:05Z, `."""
     who = f"{note.by}@{note.host}" if note.by and note.host else note.by or note.host
@@ -230,7 +233,7 @@ def _basis(
 ) -> TickBasis:
     line = standing[-1]
     stale = [
-        f"{named_path(item.path)} {'is missing' if change == 'missing' else 'changed since it was judged'}"
+        f"{named_path(item.path)} {_WORDS[change]}"
         for item in line.evidence
         if (change := change_of(item, store.workspace, line.utc, verified.get((item.path, item.sha256))))
     ]

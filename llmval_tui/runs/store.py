@@ -8,6 +8,7 @@ from pathlib import Path
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json, sha256_of
 from llmval_tui.foundation.record import read_record
+from llmval_tui.foundation.text import counted
 from llmval_tui.runs.records import FrozenScript, Intent, State, Status, StepRef, Verdict
 from llmval_tui.runs.tick_ledger import TickLedger
 from llmval_tui.telemetry.process_ownership import is_node_folder, run_id_of
@@ -242,6 +243,7 @@ class RunStore:
         self.ticks = TickLedger(self.ledger)
         self._known: dict[str, Run] = {}
         self._sorted: list[Run] = []  # the same, newest first
+        self._closed = 0  # run folders of other users, at the last look
         self._folders: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
 
     @property
@@ -252,7 +254,10 @@ class RunStore:
     @property
     def unreadable(self) -> list[str]:
         """One sentence for each damaged record that the last look at runs and ledger found."""
-        return [*self._folders, *self.ticks.unreadable]
+        closed = [
+            f"{counted(self._closed, 'run folder')} in {self.root} cannot be read: another user made them (mode 0700)."
+        ]
+        return [*self._folders, *(closed if self._closed else []), *self.ticks.unreadable]
 
     def runs(self) -> list[Run]:
         """All runs, newest first. Folders without a readable record are listed in `unreadable` instead."""
@@ -284,7 +289,16 @@ class RunStore:
             names = os.listdir(self.root)  # noqa: PTH208  (three times as fast)
         except OSError:
             return []
-        return [name for name in names if name in self._known or _may_hold_record(f"{self.root}/{name}/run.json")]
+        self._closed = 0
+        return [name for name in names if name in self._known or self._has_record(f"{self.root}/{name}/run.json")]
+
+    def _has_record(self, path: str) -> bool:
+        try:
+            os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            self._closed += isinstance(error, PermissionError)
+            return False
+        return True
 
     def get(self, name: str) -> Run:
         """The run with this id or an unambiguous part of it; `last` is the newest.
@@ -320,15 +334,6 @@ class RunStore:
     def active(self) -> list[Run]:
         """The runs that have not ended, newest first."""
         return [run for run in self.runs() if run.alive()]
-
-
-def _may_hold_record(path: str) -> bool:
-    """Whether a record is there; a run folder of another user (0700) counts, so that it is named as unreadable."""
-    try:
-        os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
 
 
 def _share(before: Intent, intent: Intent) -> None:

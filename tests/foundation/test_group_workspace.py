@@ -139,4 +139,4 @@ def test_a_run_of_another_user_is_unreadable_and_not_missing(shared: Path) -> No
 
     said = as_user(SECOND, 0o022, work)
     assert said.startswith("unreadable; unreadable; ")
-    assert f"{folder / 'run.json'} cannot be read (Permission denied)" in said
+    assert f"1 run folder in {folder.parent} cannot be read: another user made them (mode 0700)." in said
