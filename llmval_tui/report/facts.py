@@ -102,7 +102,8 @@ def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None)
         return list({run.id: run for run in (_named(store, name, checklist) for name in names)}.values())
     newest = newest_of_each_step(store.runs())
     if not newest:
-        raise Refused(f"there is no run in {store.root}: start one with llmval run.")
+        unreadable = " ".join(store.unreadable[:1])
+        raise Refused(unreadable or f"there is no run in {store.root}: start one with llmval run.")
     keys = [step.key for step in checklist.steps] if checklist is not None else []
     positions: dict[StepKey | None, int] = {key: at for at, key in enumerate(keys)}
 

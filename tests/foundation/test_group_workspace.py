@@ -11,6 +11,7 @@ import pytest
 from llmval_tui.checklist.edit import edit_document
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked, read_json, read_lines, write_atomic, write_json
+from llmval_tui.report.facts import runs_for
 from llmval_tui.runs.evidence import change_of, locate
 from llmval_tui.runs.records import Evidence
 from llmval_tui.runs.store import RunStore
@@ -135,6 +136,8 @@ def test_a_run_of_another_user_is_unreadable_and_not_missing(shared: Path) -> No
         store = RunStore(shared)
         assert store.runs() == []
         states = change_of(evidence, shared, "2026-01-01T00:00:00Z"), locate(log, "0" * 64, folder).state
+        with pytest.raises(Refused, match=r"1 run folder in .* cannot be read"):
+            runs_for(store, [], None)
         raise OSError("; ".join((*map(str, states), *store.unreadable)))
 
     said = as_user(SECOND, 0o022, work)
