@@ -46,6 +46,9 @@ def spans_in_tables(data: bytes, lower: bytes) -> list[Span]:
             cells, end = table.secret_cells()
             spans += cells
             at = max(at, end)
+        else:  # the rest of a line that is no head is none either
+            line_end = lower.find(b"\n", at, at + 2000)
+            at = line_end if line_end >= 0 else at + 2000
     return spans
 
 
@@ -166,6 +169,7 @@ _ABOUT = re.compile(
 def spans_in_objects(data: bytes, lower: bytes) -> list[Span]:
     """The values of a list or an object whose name says that they are secrets; not those of keys that describe them."""
     spans: list[Span] = []
+    scanned = 0  # an object within one that was looked through is not looked through again
     for opened in _OPENED.finditer(lower):
         before = _NAME_BEFORE.search(data, max(0, opened.start() - 64), opened.start())
         start = before.start() if before is not None else opened.start()
@@ -173,7 +177,7 @@ def spans_in_objects(data: bytes, lower: bytes) -> list[Span]:
         rank = rank_of(word[0].decode("ascii")) if word is not None else 0
         in_list = opened[1] == b"["
         # "tokens": ["the", "cat"] are words, and "auth": {"type": "basic"} is a setting: their values must look secret.
-        if not rank:
+        if not rank or opened.start() < scanned:
             continue
         key, depth, place, end = "", 1, opened.end(), min(len(data), opened.end() + LONGEST)
         while depth and (match := _STRING.search(data, place, end)) is not None:
@@ -186,6 +190,7 @@ def spans_in_objects(data: bytes, lower: bytes) -> list[Span]:
                 continue
             elif looks_secret(value) or (rank == 2 and in_list and not key):
                 spans.append(match.span("value"))
+        scanned = place
     return spans
 
 

@@ -132,3 +132,8 @@ def test_a_user_with_a_password_and_one_with_a_group() -> None:
     assert redact_text("x -u bob:hunter22 list") == "x -u bob:******** list"
     for line in ("docker run -u bob:video x", "tool -u 1000:1000 x", "torchrun -u a.py:1", "--pass:#aa33ff;"):
         assert redact_text(line) == line
+
+
+def test_an_object_in_a_secret_object_is_looked_through_once() -> None:
+    """What is masked stays the same: the outer object has all values of the inner one."""
+    assert redact_text('{"passwords": {"passwords": {"me": "a1b2c3d4e5"}}}').count("*") == 10
