@@ -47,17 +47,15 @@ class Mark:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """The values at the lower and the upper end of a chart."""
 
     bottom: float
     top: float
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """What a chart shows, without its size."""
+class Plot(NamedTuple):
+    """What a chart shows, without its size. A tuple: it is looked up in a cache for every column of every chart."""
 
     kind: Kind
     range: Range
@@ -241,7 +239,9 @@ def _braille_column(plot: Plot, left: Column | None, right: Column | None, heigh
 def _braille_cells(plot: Plot, columns: Sequence[Column | None], width: int, height: int) -> list[list[Cell]]:
     bare = _without_lines(plot)
     padded = [*columns[: 2 * width], *[None] * (2 * width - len(columns))]
-    return [list(_braille_column(bare, padded[2 * x], padded[2 * x + 1], height)) for x in range(width)]
+    return [
+        list(_braille_column(bare, left, right, height)) for left, right in zip(padded[::2], padded[1::2], strict=True)
+    ]
 
 
 @lru_cache(maxsize=MOST_COLUMNS)
