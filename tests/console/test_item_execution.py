@@ -42,7 +42,7 @@ def test_items_run_as_they_are_written(workspace: Workspace) -> None:
     (folder / "endless.py").write_text("import time; time.sleep(600)")
     (folder / "artifacts/all.txt").write_text("old\n")
     question = workspace.llmval("review", check=2).stdout
-    code = re.search(r"\(([0-9a-f]{16})\)", question)
+    code = re.search(r"\(code ([0-9a-f]{16})\)", question)
     assert code is not None and 'for i in 1 2 3; do echo "line $i"; done | wc -l' in question
     workspace.llmval("review", "--answer", f"{code[1]}=run", check=0)
     done = json.loads(workspace.llmval("run", "--all", "--json", check=1).stdout)

@@ -48,7 +48,7 @@ async def test_text_typed_after_a_slash_is_no_action(dashboard: Make, commands: 
         assert app.screen is app.main and commands.calls == []
         burst(app, "enter", SLASH, "x", "enter", "j")
         await until(pilot, lambda: app.main.state.filter == "cycle/x" and app.main.pane == "list", "the list")
-        assert len(app.main.query("#prompt")) == 0
+        await until(pilot, lambda: len(app.main.query("#prompt")) == 0, "the end of the prompt")
 
 
 async def test_an_answer_typed_ahead_answers_the_question(dashboard: Make, commands: Any) -> None:
