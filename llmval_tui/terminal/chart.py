@@ -21,7 +21,7 @@ Span = tuple[str, str]  # text, role
 Cell = tuple[str, str]  # one character, role
 LABEL = 6  # cells of the labels at the left of a chart, with a blank behind them
 BLANK: Cell = (" ", "text")
-MOST_COLUMNS = 1024  # columns of cells that are kept: more than the largest screen has, so that they are drawn once
+MOST_COLUMNS = 2048  # columns of cells that are kept: more than 28 charts at 200×60 have, so that each is drawn once
 
 
 class Kind(StrEnum):

@@ -77,7 +77,7 @@ class MainScreen(PaneActions):
         self._focus_before_jump: Widget | None = None
         self._last_place: Widget = self.steps
         self._drawn_focus: Widget | None = None  # the screen is arranged and drawn for it, its event is to come
-        self._ticks = 0
+        self._ticks, self._tick_s = 0, max(0.5, min(1.0, self.state.settings.interval))
         self.shown = "run"
         self.zoomed = False
 
@@ -98,7 +98,7 @@ class MainScreen(PaneActions):
             self.on_snapshot_taken(SnapshotTaken(self._initial.snapshot))
         self._watcher.start()
         self.set_timer(LATEST_S, self.complete)
-        self.set_interval(max(0.5, min(1.0, self.state.settings.interval)), self._tick)
+        self.set_interval(self._tick_s, self._tick)
         self._arrange()
 
     def complete(self) -> None:
@@ -177,7 +177,8 @@ class MainScreen(PaneActions):
             return  # what changes below a dialog is drawn again with the dialog on it, which costs bytes
         self.header.repaint()
         if self.shown in ("run", "telemetry"):
-            self.panes[self.shown].repaint()
+            # New samples or files have mostly drawn it since the last tick: the charts are drawn once, not twice.
+            self.panes[self.shown].repaint_if_older(0.9 * self._tick_s)
 
     def notice_changed(self) -> None:
         self.key_bar.repaint()

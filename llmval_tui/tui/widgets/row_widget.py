@@ -5,6 +5,7 @@ refresh only those that differ; of these, the compositor sends only the cells th
 because Textual keeps thousands of regions in its caches. Text is drawn as plain segments, never as markup.
 """
 
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -26,6 +27,7 @@ class RowWidget(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.drawn_rows: list[Row] = []  # as last drawn, as many as the widget is high
+        self.built_s = -float("inf")  # when `rows` was asked last, on the monotonic clock
         self._shown_width = 0
         self._strips: list[Strip | None] = []  # of `drawn_rows`, as far as they have been rendered
 
@@ -73,6 +75,11 @@ class RowWidget(Widget):
         if regions:
             self.refresh(*regions)
 
+    def repaint_if_older(self, seconds: float) -> None:
+        """Draw what the clock changes, unless the rows were built within the last `seconds`."""
+        if time.monotonic() - self.built_s >= seconds:
+            self.repaint()
+
     def _is_current(self) -> bool:
         """Whether the last drawing has the widget's current size."""
         return (self._shown_width, len(self.drawn_rows)) == self.size
@@ -84,6 +91,7 @@ class RowWidget(Widget):
     def _build_rows(self) -> list[Row]:
         """The rows for the widget's current size, exactly as many as it is high."""
         width, height = self.size
+        self.built_s = time.monotonic()
         return fit_rows(self.rows(width, height), height, self.glyphs.ascii)
 
     def repaint_all(self) -> None:
