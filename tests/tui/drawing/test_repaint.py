@@ -1,6 +1,7 @@
 """When a widget of rows builds its rows again."""
 
-from llmval_tui.tui.widgets import row_widget
+import pytest
+
 from llmval_tui.tui.widgets.row_widget import RowWidget
 
 
@@ -13,9 +14,9 @@ class _Counting(RowWidget):
         self.repaints += 1
 
 
-def test_the_clock_draws_only_what_nothing_else_has_drawn(monkeypatch) -> None:
+def test_the_clock_draws_only_what_nothing_else_has_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(row_widget.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     widget = _Counting()
     widget.repaint_if_older(0.9)
     assert widget.repaints == 1  # it was never built
