@@ -113,3 +113,8 @@ def test_the_last_screen_tells_models_and_phases_apart():
     assert len(rows) == len({tuple(row) for row in rows}) == 12
     assert {tuple(row[:2]) for row in rows} == {(one, two) for one in ("prefill", "decode") for two in ("32L", "48L")}
     assert max(map(len, screen.splitlines())) <= 80
+
+
+def test_the_last_screen_needs_no_valid_cell():
+    found = summary_of([]) | {"verdict": {"word": "inconclusive", "reason": "no cell is valid", "exit_code": 3}}
+    assert "inconclusive: no cell is valid" in last_screen(found, "summary.json")

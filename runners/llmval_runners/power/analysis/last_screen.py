@@ -71,7 +71,7 @@ def _best_of_each(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def _short(models: set[str]) -> dict[str, str]:
     """The first parts of each model's name, as many as tell the models apart; nothing for a single model."""
-    if len(models) == 1:
+    if len(models) < 2:
         return dict.fromkeys(models, "")
     parts = 1 + max(name.count("-") for name in models)
     for count in range(1, parts):
