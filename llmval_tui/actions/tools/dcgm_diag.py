@@ -12,7 +12,7 @@ from typing import Any
 
 from llmval_tui.actions.tools.command_line import has
 from llmval_tui.actions.tools.files import Unreadable, at, items, parse_json, read_text_file
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 _PASS, _FAIL = "pass", "fail"
@@ -49,12 +49,6 @@ class DcgmDiag(Tool):
 
     name = "dcgmi diag"
     versions = "3 and 4"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        return ()
-
-    def missing_flag(self) -> str | None:
-        return None
 
     def read(self, left: LeftFiles) -> ToolResult:
         text = read_text_file(left.stdout)

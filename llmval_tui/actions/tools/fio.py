@@ -48,9 +48,6 @@ class Fio(Tool):
         written = option(self.arguments, "--output")
         return (Promise(written),) if written else ()
 
-    def missing_flag(self) -> str | None:
-        return None
-
     def read(self, left: LeftFiles) -> ToolResult:
         text = read_text_file(left.files[0] if left.files else left.stdout)
         try:

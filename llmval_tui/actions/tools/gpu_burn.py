@@ -7,7 +7,7 @@ there, so the progress lines, which say `(DIED!)` and `(WARNING!)`, count too.
 import re
 
 from llmval_tui.actions.tools.files import read_text_file
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 _TESTED = re.compile(r"^Tested (\d+) GPUs?:\s*$", re.MULTILINE)
@@ -24,12 +24,6 @@ class GpuBurn(Tool):
 
     name = "gpu-burn"
     versions = "without a version"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        return ()
-
-    def missing_flag(self) -> str | None:
-        return None
 
     def read(self, left: LeftFiles) -> ToolResult:
         text = read_text_file(left.stdout)

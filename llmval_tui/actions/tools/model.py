@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from llmval_tui.actions.tools.command_line import option
+from llmval_tui.actions.tools.files import Unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 
@@ -55,17 +57,43 @@ class Tool(ABC):
         self.arguments = arguments  # after the words that name the tool
         self.elsewhere = elsewhere  # it runs in a container or on another host, where its files are not ours to read
 
-    @abstractmethod
     def outputs(self) -> tuple[Promise, ...]:
-        """The files and folders that the command writes."""
+        """The files and folders that the command writes; () for a tool that only prints."""
+        return ()
 
-    @abstractmethod
     def missing_flag(self) -> str | None:
         """What the result will not tell because of a missing flag, and the flag to add; None if nothing is missing."""
+        return None
 
     @abstractmethod
     def read(self, left: LeftFiles) -> ToolResult:
         """The result of a finished command. Never raises: an unreadable result is a gate with the reason."""
+
+
+class OneFileTool(Tool):
+    """A tool that writes its whole result into the file that one of its flags names."""
+
+    result_flag: ClassVar[str]  # "--report_json"
+
+    def outputs(self) -> tuple[Promise, ...]:
+        path = option(self.arguments, self.result_flag)
+        return (Promise(path),) if path else ()
+
+    def read(self, left: LeftFiles) -> ToolResult:
+        if not left.files:
+            return unreadable(self, "no result file", self.missing_flag() or "the run left no result file")
+        try:
+            return self.judge(left.files[0])
+        except Unreadable as problem:
+            return unreadable(self, "not readable", str(problem))
+
+    @abstractmethod
+    def judge(self, path: Path) -> ToolResult:
+        """The result in the file.
+
+        Raises:
+            Unreadable: the file holds no result of this tool.
+        """
 
 
 def format_gate(tool: Tool, measured: str, outcome: Outcome = Outcome.PASS, reason: str = "") -> Gate:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmval_tui.actions.tools.command_line import has, values_after
 from llmval_tui.actions.tools.files import Unreadable, at, items, number, parse_json, read_text_file
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 _PASSED, _WAIVED, _RUNNING = "passed", "waived", "running"
@@ -33,9 +33,6 @@ class Nvbandwidth(Tool):
 
     name = "nvbandwidth"
     versions = "0.5 to 0.8"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        return ()
 
     def missing_flag(self) -> str | None:
         if has(self.arguments, "-s", "--skipVerification"):

@@ -7,7 +7,7 @@ bits.
 import re
 
 from llmval_tui.actions.tools.files import read_text_file
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 PROGRAMS = tuple(f"ib_{verb}_{what}" for verb in ("write", "read", "send", "atomic") for what in ("bw", "lat"))
@@ -24,12 +24,6 @@ class Perftest(Tool):
 
     name = "perftest"
     versions = "6"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        return ()
-
-    def missing_flag(self) -> str | None:
-        return None
 
     def read(self, left: LeftFiles) -> ToolResult:
         columns: list[str] = []

@@ -3,7 +3,7 @@
 import re
 
 from llmval_tui.actions.tools.files import read_text_file
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 PROGRAMS = ("stream", "stream_c", "stream_c.exe", "stream_f.exe", "stream_mpi", "stream_omp")
@@ -16,12 +16,6 @@ class Stream(Tool):
 
     name = "STREAM"
     versions = "5.10"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        return ()
-
-    def missing_flag(self) -> str | None:
-        return None
 
     def read(self, left: LeftFiles) -> ToolResult:
         text = read_text_file(left.stdout)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from llmval_tui.actions.tools.files import Unreadable, at, number, parse_json, read_text_file
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import LeftFiles, Metric, Tool, ToolResult, format_gate, unreadable
 from llmval_tui.runs.records import Gate, Outcome
 
 SUMMARY, _DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
@@ -36,12 +36,6 @@ class Loadgen(Tool):
 
     name = "MLPerf LoadGen"
     versions = "3 to 5"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        return ()
-
-    def missing_flag(self) -> str | None:
-        return None
 
     def read(self, left: LeftFiles) -> ToolResult:
         summaries = [file for file in left.files if file.name == SUMMARY]

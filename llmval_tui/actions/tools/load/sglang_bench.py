@@ -5,6 +5,7 @@ request was due or sent: so failed requests are those asked for and not complete
 loop only, where a request is due when the one before it ends.
 """
 
+from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.request_records import Record
@@ -12,20 +13,17 @@ from llmval_tui.actions.tools.command_line import has, option
 from llmval_tui.actions.tools.files import Unreadable, count, items, json_lines, number, numbers
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result
 from llmval_tui.actions.tools.load.vllm_bench import count_of
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import Metric, OneFileTool, ToolResult, format_gate
 
 _DEFAULT_PROMPTS = 1000
 
 
-class SglangServing(Tool):
+class SglangServing(OneFileTool):
     """`python -m sglang.bench_serving`."""
 
     name = "sglang.bench_serving"
     versions = "0.4 to 0.5"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        path = option(self.arguments, "--output-file")
-        return (Promise(path),) if path else ()
+    result_flag = "--output-file"
 
     def missing_flag(self) -> str | None:
         if not self.outputs():
@@ -36,18 +34,11 @@ class SglangServing(Tool):
             return "without the time of each request no latency is judged: add --output-details"
         return None
 
-    def read(self, left: LeftFiles) -> ToolResult:
-        if not left.files:
-            return unreadable(self, "no result file", self.missing_flag() or "the run left no result file")
-        try:
-            lines = list(json_lines(left.files[0]))
-            if not lines:
-                raise Unreadable(f"{left.files[0].name} is empty")
-            return self._judge(lines[-1])
-        except Unreadable as problem:
-            return unreadable(self, "not readable", str(problem))
-
-    def _judge(self, value: dict[str, Any]) -> ToolResult:
+    def judge(self, path: Path) -> ToolResult:
+        lines = list(json_lines(path))
+        if not lines:
+            raise Unreadable(f"{path.name} is empty")
+        value = lines[-1]
         completed, seconds = count(value.get("completed")), number(value.get("duration"))
         if completed is None or seconds is None or seconds <= 0:
             raise Unreadable("its last line lacks completed or duration, so it is not a result of sglang.bench_serving")

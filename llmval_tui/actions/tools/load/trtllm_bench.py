@@ -4,12 +4,12 @@ The engine runs in the process of the benchmark, so a request that fails ends it
 percentiles, from the time at which it submitted a request: it has no record of each request.
 """
 
-from typing import Any
+from pathlib import Path
 
 from llmval_tui.actions.tools.command_line import option
 from llmval_tui.actions.tools.files import Unreadable, at, count, number, read_json_file
 from llmval_tui.actions.tools.load.vllm_bench import count_of
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import Metric, OneFileTool, ToolResult, format_gate
 from llmval_tui.runs.records import Gate, Outcome
 
 BENCHMARKS = ("throughput", "latency")  # its other words build an engine or prepare a dataset
@@ -26,28 +26,18 @@ _LATENCIES = {
 }
 
 
-class TrtllmBench(Tool):
+class TrtllmBench(OneFileTool):
     """`trtllm-bench --model M throughput …` and `latency`."""
 
     name = "trtllm-bench"
     versions = "1.x"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        path = option(self.arguments, "--report_json")
-        return (Promise(path),) if path else ()
+    result_flag = "--report_json"
 
     def missing_flag(self) -> str | None:
         return None if self.outputs() else "its figures would only be printed: add --report_json artifacts/NAME.json"
 
-    def read(self, left: LeftFiles) -> ToolResult:
-        if not left.files:
-            return unreadable(self, "no result file", self.missing_flag() or "the run left no result file")
-        try:
-            return self._judge(read_json_file(left.files[0]))
-        except Unreadable as problem:
-            return unreadable(self, "not readable", str(problem))
-
-    def _judge(self, value: Any) -> ToolResult:
+    def judge(self, path: Path) -> ToolResult:
+        value = read_json_file(path)
         requests = count(at(value, "request_info", "num_requests"))
         length = number(at(value, "request_info", "avg_output_length"))
         total_ms = number(at(value, "performance", "total_latency_ms"))
@@ -57,9 +47,9 @@ class TrtllmBench(Tool):
         for key, (name, unit) in _RATES.items():
             if (rate := number(at(value, "performance", key))) is not None:
                 metrics[name] = Metric(rate, unit)
-        for path, name in _LATENCIES.items():
+        for keys, name in _LATENCIES.items():
             for key, statistic in _STATISTICS.items():
-                if (found := number(at(value, *path, key))) is not None:
+                if (found := number(at(value, *keys, key))) is not None:
                     metrics[f"{name}.{statistic}"] = Metric(found, "ms")
         rate = requests / (total_ms / 1e3)
         version = at(value, "engine", "version")

@@ -7,6 +7,7 @@ intended arrival is start − queue. `queue_times` came with vLLM 0.32; without 
 
 import posixpath
 import re
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ from llmval_tui.actions.tools.files import (
     read_text_file,
 )
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result, statistics_ms
-from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
+from llmval_tui.actions.tools.model import (
+    LeftFiles,
+    Metric,
+    OneFileTool,
+    Promise,
+    Tool,
+    ToolResult,
+    format_gate,
+    unreadable,
+)
 from llmval_tui.runs.records import Gate, Outcome
 
 _DETAILED = "add --save-result --save-detailed to the command"
@@ -229,31 +239,23 @@ def _printed_number(text: str, label: str) -> float | None:
     return float(match[1]) if match and match[1].count(".") < 2 and match[1] != "." else None
 
 
-class _VllmOffline(Tool):
+class _VllmOffline(OneFileTool):
     """The commands of `vllm bench` that start an engine of their own; they write --output-json."""
 
     versions = "0.32"
-
-    def outputs(self) -> tuple[Promise, ...]:
-        path = option(self.arguments, "--output-json")
-        return (Promise(path),) if path else ()
+    result_flag = "--output-json"
 
     def missing_flag(self) -> str | None:
         return None if self.outputs() else f"{self.name} writes no result: add --output-json artifacts/NAME.json"
 
-    def read(self, left: LeftFiles) -> ToolResult:
-        if not left.files:
-            return unreadable(self, "no result file", self.missing_flag() or "the run left no result file")
-        try:
-            value = read_json_file(left.files[0])
-            if not isinstance(value, dict):
-                raise Unreadable("it is not a JSON object")
-            return self._judge(value)
-        except Unreadable as problem:
-            return unreadable(self, "not readable", str(problem))
+    def judge(self, path: Path) -> ToolResult:
+        value = read_json_file(path)
+        if not isinstance(value, dict):
+            raise Unreadable("it is not a JSON object")
+        return self._judge(value)
 
-    def _judge(self, value: dict[str, Any]) -> ToolResult:
-        raise NotImplementedError
+    @abstractmethod
+    def _judge(self, value: dict[str, Any]) -> ToolResult: ...
 
     def _count_gate(self, name: str, found: int, flag: str) -> Gate:
         asked = count_of(option(self.arguments, flag))
