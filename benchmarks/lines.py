@@ -83,7 +83,7 @@ def frozen() -> Row:
 
 
 def dead() -> Row:
-    """A line that dies without a word: nobody tells the dashboard. The run goes on, the next login shows it."""
+    """A line that dies silently: the dashboard gets no signal. The run goes on, the next login shows it."""
     line = Line(0.1)
     with scratch(_LIST.format(seconds=40), "slow.py") as folder, _running(folder) as run:
         with _dashboard(folder, line) as terminal:

@@ -72,7 +72,7 @@ def record(name: str, py_spy: str) -> dict[str, Any]:
     """The evidence of one stall, as the watchdog collects it of a rank, with the kinds that are right.
 
     Raises:
-        RuntimeError: the program ended, or never said that it is about to block.
+        RuntimeError: the program ended, or never reported that it is about to block.
     """
     with tempfile.TemporaryDirectory(prefix="stall") as scratch:
         ready = Path(scratch) / "ready.json"

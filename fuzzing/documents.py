@@ -23,7 +23,7 @@ PIECES = (
     "- [ ] a\n  - [x] b\n    - [ ] c\n", "- [ ] `x` <!-- c -->\n",
 )  # fmt: skip
 _TASK = re.compile(r'<li data-sourcepos="(\d+):[^"]*"><input type="checkbox" (checked="" )?disabled="" ?/?>')
-# A task whose first block is no paragraph is one for cmark-gfm only.
+# A task whose first block is not a paragraph is one for cmark-gfm only.
 _PARAGRAPH = re.compile(r"(?!\s*<(?:h\d|pre|ul|ol|blockquote|hr|table)\b)")
 _ITEM = re.compile(r'<li data-sourcepos="(\d+):[^"]*">\s*(?:<(?:p|h\d)[^>]*>)?\[[ xX]\]\s')
 # What cmark-gfm takes for a task: it wants the list marker first in the line, and no text before it.

@@ -90,7 +90,7 @@ def _values(figure: Figure, metrics: Mapping[str, float | None]) -> list[Figure]
     if figure.name in metrics:
         return [_with(figure, figure.name, figure.label, metrics[figure.name])]
     ends = f"_{figure.name}"
-    # `with_completed_qps`, `main2_completed_qps`; never `warmup_seconds_s`, whose first word is no label.
+    # `with_completed_qps`, `main2_completed_qps`; never `warmup_seconds_s`, whose first word is not a label.
     return [
         _with(figure, name, f"{label} {figure.label}", value)
         for name, value in metrics.items()

@@ -50,7 +50,7 @@ def matrix_of(record: Mapping[str, Any]) -> PairMatrix:
     """The matrix of a valid record; without pairs if none was measured (yet).
 
     Raises:
-        KeyError, TypeError: it is no such record.
+        KeyError, TypeError: it is not such a record.
     """
     cells = [one for one in record["pairs"]["cells"] if one["directions"] == 1 and one["from"] != one["to"]]
     known = {(one["method"], one["access"]) for one in cells if one["gb_per_s"] is not None}

@@ -75,7 +75,7 @@ def signature(note: Note) -> str:
 
 
 def ticks(run: Run, verdict: Verdict) -> bool:
-    """Whether this verdict may tick its item: it passed, ticking is on, and it is no smoke run outside a demo.
+    """Whether this verdict may tick its item: it passed, ticking is on, and it is not a smoke run outside a demo.
 
     The run itself records whether it was a demo, so marking a workspace as a demo later does not affect older runs.
     """

@@ -253,7 +253,7 @@ class _Scanner:
         self._inline_comments(inline, comments, item)
         pieces.append(inline.content[at:])
         item.text = clean_line(re.sub(r"[ \t]*\n[ \t]*", " ", "".join(pieces)).strip())
-        # A box with only a comment after it is no step.
+        # A box with only a comment after it is not a step.
         return item if item.text else None
 
     def _begins_its_line(self, inline: Token, line: int) -> bool:

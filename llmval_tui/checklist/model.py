@@ -139,7 +139,7 @@ class Checklist:
             return by_number[0]
         folded = [(step, " ".join(step.text.split())) for step in steps]
         found = by_number or [step for step, text in folded if text == wanted]
-        # “1” would be found in “Kernel 5.10”: a number is no text.
+        # “1” would be found in “Kernel 5.10”: a number is not text.
         if not found and wanted and not re.fullmatch(r"\d+(?:\.\d+)*", wanted):
             found = [step for step, text in folded if wanted.casefold() in text.casefold()]
         if len(found) == 1:

@@ -18,7 +18,7 @@ from llmval_tui.terminal import fleet_grid, fleet_rows
 from llmval_tui.terminal.format import wrap
 from llmval_tui.terminal.glyphs import NODE_SIGNS, Glyphs, glyphs
 
-PIPE_COLUMNS = 120  # of output that is no terminal
+PIPE_COLUMNS = 120  # of output that is not a terminal
 LEAST_COLUMNS = 60
 
 

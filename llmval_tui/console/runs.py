@@ -16,7 +16,7 @@ from llmval_tui.runs.store import Run
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import cut, duration, fit, number, parse_utc
 
-PIPE_COLUMNS = 160  # of output that is no terminal
+PIPE_COLUMNS = 160  # of output that is not a terminal
 LEAST_BAR = 10
 LEAST_FIGURES = 40  # columns of the figures; with fewer, the ids are shown by their ends
 _EIGHTHS = " ▏▎▍▌▋▊▉"

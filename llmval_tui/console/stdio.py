@@ -98,7 +98,7 @@ def flush() -> None:
 
 
 def describe_write_error(error: OSError) -> str | None:
-    """The target that could not be written, for an error without a file name; None if it is no write error."""
+    """The target that could not be written, for an error without a file name; None if it is not a write error."""
     try:
         flush()
     except OSError:

@@ -50,7 +50,7 @@ class Archive:
     """An archive whose structure was checked. Use it as a context manager.
 
     Raises:
-        Refused: it cannot be read, is no archive of llmval, or has something in it that llmval never writes.
+        Refused: it cannot be read, is not an archive of llmval, or has something in it that llmval never writes.
     """
 
     def __init__(self, path: Path, title: str | None = None) -> None:
@@ -222,10 +222,10 @@ def name_problem(name: str) -> str | None:
     if name.startswith(("/", "\\")) or name[1:2] == ":":
         return "is an absolute path"
     if "\\" in name or "\0" in name:
-        return "is no plain path"
+        return "is not a plain path"
     parts = name.removesuffix("/").split("/")
     if ".." in parts:
         return "leads out of the archive"
     if "" in parts or "." in parts or len(name) > 4000 or any(len(os.fsencode(part)) > 255 for part in parts):
-        return "is no plain path"
+        return "is not a plain path"
     return None

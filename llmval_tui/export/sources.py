@@ -197,7 +197,7 @@ def run_named(store: RunStore, name: str) -> Run:
 
 
 def _path(name: str) -> Path | None:
-    """The path that a name is, if there is something. A step's number or a run's id is no path by chance."""
+    """The path that a name is, if there is something. A step's number or a run's id is not a path by chance."""
     try:
         path = user_path(name)
         if not path.exists():

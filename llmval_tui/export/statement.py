@@ -164,7 +164,7 @@ def read_statement(data: bytes, source: str) -> Statement:
         result = str(predicate["result"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # a JSON error is a ValueError
         raise Refused(
-            f"{source}: its {STATEMENT} is damaged, or is no manifest of llmval: ask its sender for the archive again."
+            f"{source}: its {STATEMENT} is damaged or not a manifest of llmval: ask its sender for the archive again."
         ) from error
     if written > FORMAT:
         raise Refused(
@@ -177,7 +177,7 @@ def read_statement(data: bytes, source: str) -> Statement:
 def _format(configuration: Sequence[Mapping[str, Any]]) -> int:
     number = next((one["annotations"]["format"] for one in configuration if one.get("name") == "llmval"), None)
     if type(number) is not int or number < 1:
-        raise ValueError("its format is no number")
+        raise ValueError("its format is not a number")
     return number
 
 

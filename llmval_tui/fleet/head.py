@@ -212,7 +212,7 @@ class Head:
                     self._note(f"{name}: {job.lost[name]}")
             elif name in job.lost and (pulse.ended or (silent is not None and self.launch.launcher is Launcher.SSH)):
                 del job.lost[name]
-                self._note(f"{name} is there again")
+                self._note(f"{name} answers again")
 
     def _end_by_slurm(self, job: JobStatus) -> str | None:
         """Who ends a run that Slurm itself has ended, or wants to start a second time."""
@@ -275,7 +275,7 @@ class Head:
         patience = LOST_S if pulse.seen_s is not None else 2 * LOST_S
         if now - since < patience:
             return False
-        job.lost.setdefault(name, "its agent never said a word")
+        job.lost.setdefault(name, "its agent wrote nothing")
         # Over ssh a cut line looks like a dead node: while others work, it may come back.
         return all(one.ended or one.silent_s(now) is None or (one.silent_s(now) or 0) > LOST_S
                    for other, one in self.pulses.items() if other != name)  # fmt: skip

@@ -43,7 +43,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._stop.is_set():
-            # A full disk is no death: the next beat may have space. No lock and no sync: 512 nodes do this.
+            # On a full disk the next beat may have space, so the node goes on. No lock and no sync: 512 nodes do this.
             with suppress(OSError), self._file.open("ab", buffering=0) as file:
                 file.write(to_json({"t_ns": time.time_ns()}))
             self._stop.wait(INTERVAL_S)

@@ -26,7 +26,7 @@ def parse_nodes(text: str, folder: Path | None = None) -> list[str]:
     A hostfile may have options after a name (`n1 slots=8`, `n1:8`, `n1 8`), which are not used, and comments after `#`.
 
     Raises:
-        Refused: it is no list of nodes, names one twice, or its file or group cannot be read.
+        Refused: it is not a list of nodes, names one twice, or its file or group cannot be read.
     """
     text = text.strip()
     if text.startswith("@"):
@@ -73,11 +73,11 @@ def _expand_word(word: str, text: str, most: int) -> list[str]:
         low, dash, high = part.strip().partition("-")
         high = high if dash else low
         if not (low.isascii() and low.isdecimal() and high.isascii() and high.isdecimal()):
-            raise Refused(f"“{_shown(part)}” in the node list {_shown(text)} is no range of numbers: {_HINT}.")
+            raise Refused(f"“{_shown(part)}” in the node list {_shown(text)} is not a range of numbers: {_HINT}.")
         if max(len(low), len(high)) > _DIGITS or int(high) - int(low) >= most - len(numbers):
             _too_many(text)
         if int(low) > int(high):
-            raise Refused(f"“{part}” in the node list {_shown(text)} is no range of numbers: {_HINT}.")
+            raise Refused(f"“{part}” in the node list {_shown(text)} is not a range of numbers: {_HINT}.")
         numbers += [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
     rests = _expand_word(after, text, most // len(numbers))
     return [f"{before}{number}{rest}" for number in numbers for rest in rests]

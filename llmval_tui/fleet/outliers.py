@@ -4,7 +4,7 @@ Like is compared with like: the nodes of one group have the same kind of GPU, dr
 is a *suspect* in a metric if both hold:
 
 - it is more than `LEAST_SHORTFALL` worse than the group's median, so that the difference matters;
-- it is more than `MOST_DEVIATIONS` robust standard deviations (1.4826 · MAD) worse, so that noise is no cause.
+- it is more than `MOST_DEVIATIONS` robust standard deviations (1.4826 · MAD) worse, so that noise is not a cause.
 
 Of 64 healthy nodes at 1 % noise, one is a suspect in 2.5 % of the fleets. So a suspect is only *named* after a second
 measurement at the same time as two nodes at the median (`references`): it must again be more than `LEAST_SHORTFALL`
@@ -41,7 +41,7 @@ Configuration = Mapping[str, str | float | int | None]
 def group_of(configuration: Configuration) -> str:
     """The group of a node in words: `NVIDIA H200, driver 580.159.04, 700 W`; what is not known says so.
 
-    The number of GPUs is no part of it: a node that lost one belongs to the others, and is slower than they are.
+    The number of GPUs is not part of it: a node that lost one belongs to the others, and is slower than they are.
     """
     gpu, driver, limit = (configuration.get(key) for key in GROUP_KEYS)
     if configuration.get("gpu_count") == 0:

@@ -123,7 +123,7 @@ def write_fleet(run_folder: Path, fleet: Fleet) -> Path:
 
 
 def read_fleet(run_folder: Path) -> Fleet | None:
-    """`fleet.json` of a run; None if the run has none yet, or is no run of several nodes.
+    """`fleet.json` of a run; None if the run has none yet, or is not a run of several nodes.
 
     Raises:
         Refused: the file is damaged.

@@ -167,7 +167,7 @@ def extract(archive: tarfile.TarFile, folder: Path) -> None:
     for member in archive:  # Python 3.11.0 to 3.11.3 have no filter
         path = PurePosixPath(member.name)
         if not (member.isreg() or member.isdir()) or path.is_absolute() or ".." in path.parts:
-            raise tarfile.ExtractError(f"{member.name} is no file or folder of the run")
+            raise tarfile.ExtractError(f"{member.name} is not a file or folder of the run")
         archive.extract(member, folder)
 
 

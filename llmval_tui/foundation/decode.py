@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound="DataclassInstance")
 _Converter = Callable[[Any], Any]
-# A JSON number without a fraction is an int, also where a float is expected; true is no number.
+# A JSON number without a fraction is an int, also where a float is expected; true is not a number.
 _SCALARS: dict[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int), bool: (bool,)}
 
 
@@ -24,7 +24,7 @@ def decode(cls: type[_T], value: Mapping[str, Any]) -> _T:
     another hint (`Any`, a tuple, a union) stays as JSON gave it.
 
     Raises:
-        TypeError, AttributeError: `value` is no object, a key without a default is missing, or a value has another
+        TypeError, AttributeError: `value` is not an object, a key without a default is missing, or a value has another
             type than its hint.
         ValueError: a string is not a member of its enum.
     """

@@ -39,7 +39,7 @@ def write_atomic(path: Path, data: bytes, *, follow: bool = True) -> None:
         if before is not None and stat.S_ISLNK(before.st_mode):
             before = None
         if before is not None and not stat.S_ISREG(before.st_mode):  # root could replace /dev/null
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "it is not a file")
         if before is not None and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
         temporary = stage(target.parent, data, lambda inode: f".{target.name}.{inode:x}", before)

@@ -19,7 +19,7 @@ NEWEST = 1  # version `v` of the records that this llmval writes; a higher one w
 def read_record(cls: type[_T], path: Path) -> _T | None:
     """The record in a JSON file; None if the file is missing.
 
-    Records are written atomically, so a file that is no record of this kind was damaged, on the disk or by hand.
+    Records are written atomically, so a file that is not a record of this kind was damaged, on the disk or by hand.
 
     Raises:
         Refused: the file cannot be read, is not such a record, or is one of a newer llmval; the message names it.

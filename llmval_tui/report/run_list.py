@@ -119,5 +119,5 @@ def date_of(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Refused(f"--since {text} is no date: write it as 2026-11-29 or 2026-11-29T14:00.") from error
+        raise Refused(f"--since {text} is not a date: write it as 2026-11-29 or 2026-11-29T14:00.") from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -37,7 +37,7 @@ class Interpreter(NamedTuple):
 def own_has_torch() -> bool:
     """Whether the Python that runs llmval has torch. Nothing is imported."""
     found = find_spec("torch")
-    return found is not None and found.origin is not None  # a folder called torch beside the list is no package
+    return found is not None and found.origin is not None  # a folder called torch beside the list is not a package
 
 
 def missing_client_packages(python: str) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def software_versions(runner_python: str, cwd: str | None = None) -> dict[str, s
     """Versions of llmval, of the runners' Python and of its installed `PACKAGES`, by name.
 
     Raises:
-        OSError, subprocess.SubprocessError, ValueError: it cannot be started, does not answer, or is no Python.
+        OSError, subprocess.SubprocessError, ValueError: it cannot be started, does not answer, or is not Python.
     """
     found = {"llmval": __version__}
     if Path(runner_python).resolve() == Path(sys.executable).resolve() and runner_python == sys.executable:

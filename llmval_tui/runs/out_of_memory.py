@@ -12,7 +12,7 @@ UNLIMITED = 1 << 60  # cgroup v1 writes a number near 2^63 for "no limit"
 class Kills:
     """The kernel's counters of such kills since boot, or since the cgroup was made."""
 
-    cgroup: int | None  # in this process's cgroup and below; None: the kernel does not tell
+    cgroup: int | None  # in this process's cgroup and below; None: the kernel does not report it
     host: int | None
     limit_bytes: int | None  # of the cgroup; None: no limit
 

@@ -21,7 +21,7 @@ class RunRecorder:
     """The recorder of one run.
 
     Args:
-        servers: the runs whose servers this run rests on; their GPU processes are no strangers.
+        servers: the runs whose servers this run rests on; their GPU processes are not foreign.
         note: told each failure in one sentence.
     """
 

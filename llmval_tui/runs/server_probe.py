@@ -127,7 +127,7 @@ class Probe(threading.Thread):
             )
 
     def _ask(self, path: str, timeout_s: float, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
-        """The status and the JSON of an answer; None instead of what is no JSON.
+        """The status and the JSON of an answer; None instead of what is not JSON.
 
         Raises:
             _Wait: there is no answer yet.

@@ -66,7 +66,7 @@ class Run:
     def copied_from(self) -> str | None:
         """Where this folder was copied from, for people; None if it is the run's own, also in a moved workspace.
 
-        A copy is no run of this workspace: its processes, its judgement and its tick belong to the original.
+        A copy is not a run of this workspace: its processes, its judgement and its tick belong to the original.
         """
         if is_node_folder(self.folder):
             return None
@@ -185,7 +185,7 @@ class Run:
 
     @property
     def stop_file(self) -> Path:
-        """Written by whoever wants the server of this run to end, which is no cancel: `{"by": …, "signal": …}`."""
+        """Written by whoever wants the server of this run to end, which is not a cancel: `{"by": …, "signal": …}`."""
         return self.folder / "stop.json"
 
     def cancelled_by(self) -> str | None:
@@ -244,7 +244,7 @@ class RunStore:
         self._known: dict[str, Run] = {}
         self._sorted: list[Run] = []  # the same, newest first
         self._closed = 0  # run folders of other users, at the last look
-        self._folders: list[str] = []  # from the last `runs()`: one sentence for each folder that is no run
+        self._folders: list[str] = []  # from the last `runs()`: one sentence for each folder that is not a run
 
     @property
     def ledger(self) -> Path:

@@ -47,7 +47,7 @@ class GpuProcesses:
         """The table; None if it is not time for it yet.
 
         Args:
-            memory: by GPU and pid, the bytes that the process has there; None where NVML does not tell.
+            memory: by GPU and pid, the bytes that the process has there; None if NVML does not report it.
         """
         now = self._monotonic()
         if now < self._due_s:

@@ -92,7 +92,7 @@ class RunProcesses:
         """Write `processes.json` again if processes have started or ended. The supervisor calls it all the time.
 
         It looks once a second, or less often if the look takes long, and by descent alone, which is cheap. A full disk
-        is no error: the record is written at the next look.
+        is not an error: the record is written at the next look.
         """
         began = time.monotonic()
         if began < self._due_s:
@@ -160,10 +160,10 @@ class RunProcesses:
         return f"{RUN_ID_VARIABLE}={self._run_id}".encode() in environment.split(b"\0")
 
 
-class Strangers:
-    """Tells which GPU processes belong to none of the given runs.
+class ForeignProcesses:
+    """Says which GPU processes belong to none of the given runs.
 
-    A process that has ended is no stranger, except in a container with its own pids: there it may be running unseen on
+    A process that has ended is not foreign, except in a container with its own pids: there it may be running unseen on
     the host.
 
     Args:

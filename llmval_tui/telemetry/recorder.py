@@ -178,9 +178,9 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     for name in options.sources:
         if name == "nvml":
             from llmval_tui.telemetry.nvml.source import NvmlSource
-            from llmval_tui.telemetry.process_ownership import Strangers
+            from llmval_tui.telemetry.process_ownership import ForeignProcesses
 
-            is_foreign = Strangers(options.own).is_foreign if options.own else None
+            is_foreign = ForeignProcesses(options.own).is_foreign if options.own else None
             found.append(
                 NvmlSource(
                     options.gpus,
@@ -228,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         default=[],
-        help="run folder whose GPU processes are no strangers; may be repeated (default: no process is judged)",
+        help="run folder whose GPU processes are not foreign; may be repeated (default: no process is judged)",
     )
     parser.add_argument(
         "--engine-url", type=_url, metavar="URL", help="an inference server whose engine metrics are recorded too"

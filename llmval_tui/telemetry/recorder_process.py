@@ -43,7 +43,7 @@ def recorder_argv(
         folder: the free space of its file system is recorded.
         energy_interval_s: least seconds between two readings of the energy counter; None: the recorder's default.
         gpus: indices of the GPUs to record; empty: all.
-        own: the run folders whose GPU processes are no strangers; empty: no process is judged.
+        own: the run folders whose GPU processes are not foreign; empty: no process is judged.
         engine_url: an inference server whose engine metrics are recorded too.
     """
     argv = [sys.executable, "-m", "llmval_tui.telemetry.recorder", "--out", "-" if out is None else str(out)]

@@ -304,7 +304,7 @@ def _add_lines(cells: list[list[Cell]], plot: Plot, axis: TimeAxis, width: int, 
                 cells[i][0] = (character, "muted")
     if plot.limit is not None and limit_is_inside(plot.limit, plot.range):
         level = _level(plot.limit, plot.range, 4 * height) - 1
-        # Braille has four places in a cell. The line's dots are those of one column only, so it is no value.
+        # Braille has four places in a cell. The line's dots are those of one column only, so it is not a value.
         sign = chr(0x2800 + _LEFT[1 << level % 4]) if glyphs.charts == "braille" else glyphs.limit
         y = height - 1 - level // 4
         for x in range(width):

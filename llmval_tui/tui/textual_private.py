@@ -64,7 +64,7 @@ class FrameApp(App[int]):
     _cursor_sent: tuple[int, int] | None = None
 
     def wait_to_draw(self) -> bool:
-        """Whether this is no moment for a frame. If so, the application draws the next one later by itself."""
+        """Whether this is not a moment for a frame. If so, the application draws the next one later by itself."""
         return False
 
     def key_arrived(self) -> None:

@@ -53,7 +53,7 @@ def test_items_run_as_they_are_written(workspace: Workspace) -> None:
         "1.3": "pass",
         "1.4": "pass",
         "1.5": "pass",
-        "1.6": "fail",  # the old line is no output of this run
+        "1.6": "fail",  # the old line is not an output of this run
         "1.7": "pass",
         "1.8": "fail",
         "1.9": "fail",

@@ -115,7 +115,7 @@ def test_a_wrong_on_fail_is_refused(workspace: Workspace) -> None:
 def test_steps_by_hand_do_not_change_the_exit_code(workspace: Workspace) -> None:
     write(workspace, "## 1. A\n- [ ] Run: `python ok.py a`\n- [ ] Ask the network team about cables.\n")
     assert results(workspace.llmval("run", "--all", "--json", check=0)) == {"1.1": "pass", "1.2": "by hand"}
-    only = workspace.llmval("run", "--all", "--json", check=2)  # nothing was run, which is no pass
+    only = workspace.llmval("run", "--all", "--json", check=2)  # nothing was run, which is not a pass
     assert results(only) == {"1.2": "by hand"}
     workspace.llmval("run", "--all", "--dry-run", check=2)
 

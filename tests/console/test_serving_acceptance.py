@@ -177,7 +177,7 @@ def test_a_yardstick_repeats_the_load_on_our_engine_after_the_server(
     # The mock publishes no metrics: all that is known is the generator's part.
     assert [part["name"] for part in compared["yardstick"]["parts"]] == ["generator", "unattributed"]
     assert {one["what"] for one in compared["varied"]} >= {"engine", "path"}
-    # It is no run of the item: the item keeps the verdict of its own run, and its tick.
+    # It is not a run of the item: the item keeps the verdict of its own run, and its tick.
     assert "[x] Load" in workspace.checklist.read_text()
 
 

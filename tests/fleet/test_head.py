@@ -133,14 +133,14 @@ def test_the_end_of_a_run_waits_for_a_full_disk(make_fleet_run, monkeypatch):
 
 
 def test_a_node_that_reports_after_a_silence_is_not_lost(make_fleet_run):
-    """A file system that hung for half a minute is no lost node."""
+    """A file system that hung for half a minute is not a lost node."""
     run = make_fleet_run()
 
     def report(story):
         story.head.pulses["n2"].hear([{"ended": True, "outcome": "fail"}], story.now)
 
     _, status = carry_out(run, {10: lambda story: story.beats.discard("n2"), 40: report, 50: over})
-    assert status["job"]["lost"] == {} and any("n2 is there again" in line for line in status["notes"])
+    assert status["job"]["lost"] == {} and any("n2 answers again" in line for line in status["notes"])
 
 
 def test_why_an_agent_ended_without_an_outcome_is_said(make_fleet_run):

@@ -45,7 +45,7 @@ ASK = Reading(Kind.ASK, "", "command", question="Is it on this node?")
         # One of them cannot run, so nothing that needs all of them will.
         ([COMMAND, REFUSED, NOT_YET], ["runs", "refused: there is no x.py", "refused: item 1.1 has not run yet"]),
         ([COMMAND, REFUSED, DRIFT], ["runs", "refused: there is no x.py", "runs after 1.1 passes"]),
-        # The result of another schema is no load test.
+        # The result of another schema is not a load test.
         ([proposal("command"), DRIFT], ["runs", "refused: no load test has passed yet"]),
         # What a summary will write is not known before its files are there.
         (

@@ -152,7 +152,7 @@ def test_runs_are_listed_filtered_and_valid_by_their_schema(
         runs(options(**ALL_RUNS | change))
         said = capsys.readouterr().out.splitlines()[-1]
         assert said == ("0 of 2 runs." if "since" in change else "1 of 2 runs.")
-    with pytest.raises(Refused, match="--since yesterday is no date"):
+    with pytest.raises(Refused, match="--since yesterday is not a date"):
         runs(options(**ALL_RUNS | {"since": "yesterday"}))
     runs(options(**ALL_RUNS, json=True))
     found = json.loads(capsys.readouterr().out)

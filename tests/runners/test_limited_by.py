@@ -64,7 +64,8 @@ def test_the_power_limit_of_the_gpus_comes_first() -> None:
 
 def test_an_overloaded_server_says_what_was_offered_and_completed() -> None:
     assert served("h200-2026-11-29/server_14.json.xz") == (
-        "the server: 14.00 requests/s offered, 7.57 completed, the queue grew; its GPUs: n/a (a server does not tell)"
+        "the server: 14.00 requests/s offered, 7.57 completed, the queue grew; "
+        "its GPUs: n/a (a server does not report them)"
     )
 
 

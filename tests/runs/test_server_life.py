@@ -190,7 +190,7 @@ def test_it_is_abandoned_if_neither_its_plan_nor_a_run_that_uses_it_is_alive(
     assert ends()
 
 
-def test_the_processes_of_its_server_are_no_strangers_to_a_run(
+def test_the_processes_of_its_server_are_not_foreign_to_a_run(
     make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = make_run("true")

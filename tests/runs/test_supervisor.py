@@ -22,7 +22,7 @@ from llmval_tui.runs import artifact_snapshot, client, supervisor, termination
 from llmval_tui.runs.create import create_run, new_run_id
 from llmval_tui.runs.records import Artifact, Command, Intent, Outcome, State, StepRef, Verdict
 from llmval_tui.runs.store import Run
-from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, ProcessRecord, RunProcesses, Strangers
+from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, ForeignProcesses, ProcessRecord, RunProcesses
 from tests.helpers.processes import supervisor_of, until
 
 ENDLESS = "while :; do sleep 0.1; done"
@@ -156,11 +156,11 @@ def test_a_renamed_orphan_is_found_by_the_supervisor_that_adopts_the_run(
     until((tmp_path / "worker").exists)
     worker = Identity.of(int((tmp_path / "worker").read_text()))
     assert worker is not None and worker not in processes_with(RUN_ID_VARIABLE, run.id)
-    assert not Strangers([run.folder]).is_foreign(worker.pid)
+    assert not ForeignProcesses([run.folder]).is_foreign(worker.pid)
     until(lambda: worker in (read_record(ProcessRecord, run.folder / "processes.json") or ProcessRecord()).processes)
     supervisor_of(run).send(signal.SIGKILL)
     until(lambda: not run.supervised())
-    assert not Strangers([run.folder]).is_foreign(worker.pid)
+    assert not ForeignProcesses([run.folder]).is_foreign(worker.pid)
     client.ensure_supervised(run)
     assert client.request_cancel(run, "operator")
     assert client.wait(run, 180)

@@ -144,7 +144,7 @@ def test_values_of_real_gpus_are_kept(values):
 
 
 class LibraryMismatch(Exception):
-    """As the binding's NVMLLibraryMismatchError, which is no NVMLError."""
+    """As the binding's NVMLLibraryMismatchError, which is not an NVMLError."""
 
 
 @pytest.mark.parametrize("error", [LibraryMismatch(), TypeError("v2"), AttributeError("x"), OverflowError("too large")])

@@ -11,7 +11,7 @@ import pytest
 from llmval_tui.foundation.process import Identity, descendants, entry_of, process_table
 from llmval_tui.foundation.record import read_record
 from llmval_tui.telemetry import process_ownership
-from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, ProcessRecord, RunProcesses, Strangers
+from llmval_tui.telemetry.process_ownership import RUN_ID_VARIABLE, ForeignProcesses, ProcessRecord, RunProcesses
 from tests.helpers.processes import until
 
 
@@ -29,22 +29,22 @@ def started(variable: str | None = None) -> subprocess.Popen[bytes]:
 def test_processes_are_recognised_by_the_runs_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, strange = started(tmp_path.name), started("other")
     try:
-        strangers = Strangers([tmp_path])
-        both = Strangers([tmp_path, tmp_path / "other"])
+        foreign = ForeignProcesses([tmp_path])
+        both = ForeignProcesses([tmp_path, tmp_path / "other"])
         # Their environment is there only after their exec.
         until(lambda: not both.is_foreign(ours.pid) and not both.is_foreign(strange.pid))
-        assert not strangers.is_foreign(ours.pid) and strangers.is_foreign(strange.pid)
+        assert not foreign.is_foreign(ours.pid) and foreign.is_foreign(strange.pid)
         for process in (ours, strange):
             process.kill()
         until(lambda: Identity.of(strange.pid) is None)
-        assert not strangers.is_foreign(strange.pid)  # a zombie holds no GPU
+        assert not foreign.is_foreign(strange.pid)  # a zombie holds no GPU
     finally:
         for process in (ours, strange):
             process.kill()
             process.wait()
     for elsewhere in (False, True):
         monkeypatch.setattr(process_ownership, "in_own_pid_namespace", lambda elsewhere=elsewhere: elsewhere)
-        assert Strangers([tmp_path]).is_foreign(strange.pid) is elsewhere
+        assert ForeignProcesses([tmp_path]).is_foreign(strange.pid) is elsewhere
 
 
 def test_a_descendant_of_the_supervisor_or_of_a_recorded_process_belongs_to_the_run(tmp_path: Path) -> None:

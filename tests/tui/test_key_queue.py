@@ -150,7 +150,7 @@ async def test_a_key_waits_for_its_dialog_however_long_that_takes(
         burst(app, "j", "c", "y")
         await until(pilot, lambda: "Esc gives it up" in toasts_of(app), "what it waits for")
         await pilot.pause(0.2)
-        assert commands.calls == [] and "clipboard" not in toasts_of(app), "y is no key of the list"
+        assert commands.calls == [] and "clipboard" not in toasts_of(app), "y is not a key of the list"
         held.set()
         await until(pilot, lambda: commands.calls, "the run")
 

@@ -1,4 +1,4 @@
-"""Slow and dead lines, and input that is no text."""
+"""Slow and dead lines, and input that is not text."""
 
 import os
 import select

@@ -257,7 +257,7 @@ def default_folder(context: Context) -> str | None:
     """The working folder of the settings beside the list; None: the workspace.
 
     Raises:
-        Refused: it is no folder of the workspace.
+        Refused: it is not a folder of the workspace.
     """
     folder = context.settings.folder if context.settings is not None else None
     if folder in (None, "."):

@@ -54,7 +54,7 @@ def duration_of(key: str, text: str) -> float:
     """The seconds of `key=90s`, `20min` or `2h`.
 
     Raises:
-        Refused: it is no duration.
+        Refused: it is not a duration.
     """
     match = re.fullmatch(r"\s*([\d.,]+)\s*([A-Za-z]*)\s*", text)
     number = number_of(match[1]) if match else None

@@ -48,7 +48,7 @@ def read_text(path: Path, name: str) -> Text:
     """A log or file as lines without control characters; of a long one the end.
 
     Raises:
-        NotThere: it cannot be read, or it is no text.
+        NotThere: it cannot be read, or it is not text.
     """
     try:
         with path.open("rb") as file:
@@ -148,7 +148,7 @@ class Sources:
         return found
 
     def _appended(self, name: str, path: str) -> Path:
-        """The bytes that this run appended to a file: what stood there before is no result of it."""
+        """The bytes that this run appended to a file: what stood there before is not a result of it."""
         found = self.run.folder / name
         if not found.is_file() or not found.stat().st_size:
             raise NotThere(f"this run appended nothing to {path}")

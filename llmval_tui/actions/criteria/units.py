@@ -121,7 +121,7 @@ NUMBER_TEXT = (
 
 
 def number_of(text: str) -> float | None:
-    """The value of a number as people write it: `2,500`, `1e9`, `−3`, `0,5`, `eight`; None if it is no number."""
+    """The value of a number as people write it: `2,500`, `1e9`, `−3`, `0,5`, `eight`; None if it is not a number."""
     text = text.strip().replace("−", "-")
     if text.lower() in WORD_NUMBERS:
         return float(WORD_NUMBERS[text.lower()])

@@ -84,7 +84,7 @@ def judged_source(run: Run, read: Callable[[Path], _Result | None], what: str) -
 
     Args:
         run: of the step; its parameters name the source and the path of the result.
-        read: returns None if the file is no such result.
+        read: returns None if the file is not such a result.
         what: the kind of result, for the message.
 
     Raises:

@@ -85,7 +85,7 @@ def _not_injected(result: dict[str, Any]) -> Gate:
     injected, bound = result["injected"], "no injected hang"
     if injected is None:
         return Gate("not injected", Outcome.PASS, "none", bound)
-    return Gate("not injected", Outcome.INVALID, str(injected), bound, "an injected hang is no evidence")
+    return Gate("not injected", Outcome.INVALID, str(injected), bound, "an injected hang is not evidence")
 
 
 def _answer(result: dict[str, Any]) -> Gate:

@@ -295,7 +295,7 @@ def _distance(name: str, found: dict[str, Any], result: LongContextResult) -> Ga
         bound += f", top-1 ≥ {TOP1:.0%}"
     error, kl, top1 = found["relative_error"], found["kl_mean_nats"], found["top1_agreement"]
     if not found["positions"] or not found["finite"] or error is None or kl is None or top1 is None:
-        return Gate(name, Outcome.FAIL, "not finite", bound, "a logit is no finite number, or none was sampled")
+        return Gate(name, Outcome.FAIL, "not finite", bound, "a logit is not a finite number, or none was sampled")
     measured = f"relative error {error:.4f}, KL {kl:.5f} nats, top-1 {top1:.1%} over {found['positions']} positions"
     if error == 0:
         reason = "the logits are the reference's, bit for bit, so the reduced precision did not run"

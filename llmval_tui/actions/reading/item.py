@@ -173,7 +173,7 @@ def _folder(sentence: Sentence, index: int) -> str | None:
 
 
 def is_struck_or_quoted(one: Candidate) -> str | None:
-    """Where a candidate stands, if that is no place for something to run."""
+    """Where a candidate stands, if that is not a place for something to run."""
     if one.code.is_struck:
         return "it is struck out"
     if one.sentence.kind == "quote":

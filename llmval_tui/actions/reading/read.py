@@ -157,7 +157,7 @@ def _beside(view: ItemView) -> Reading | None:
     setting = setting_beside(view)
     if setting is None:
         return None
-    return _ask(view, f"“{_short(setting)}” stands beside it and is no part of it", "Shall the command run without it")
+    return _ask(view, f"“{_short(setting)}” stands beside it and is not part of it", "Shall the command run without it")
 
 
 def _half(view: ItemView) -> Reading | None:

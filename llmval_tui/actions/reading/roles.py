@@ -203,7 +203,7 @@ def role_of(sentence: Sentence, index: int, code: Code, earlier: Role | None) ->
     return Role.UNCLEAR
 
 
-# "Run `main` tests": the code names something that is run, and is no program.
+# "Run `main` tests": the code names something that is run, and is not a program.
 _RUN_NOUN = lazy_pattern(
     r"^\s*(?:branch|tests?|suite|mode|jobs?|target|profile|workflow|pipeline|stage|tasks?|benchmarks?|container|image"
     r"|service|script|playbook|model|config\w*|role|and\s+[a-z]+\s+tests?|on\s+(?:every|each|all)\s+(?:commit|push|pr))\b",

@@ -236,7 +236,7 @@ def _needed(command: "Command", settings: ListSettings, runner_python: str | Non
         needed = Needed(Trust.ONCE, f"{needed.because} and writes {command.tee}")
     # The program's name counts, or the path of a script: `never_ask = ["pytest", "scripts/check.py"]`.
     names = {name_of(command.argv[0]), *words[:2], script}
-    if "--no-python" in words:  # then what torchrun starts is no script of Python
+    if "--no-python" in words:  # then what torchrun starts is not a script of Python
         names.discard(name_of(command.argv[0]))
     if needed.trust is Trust.ONCE and command.script is None and settings.never_ask & names:
         return Needed(Trust.NONE, needed.because)

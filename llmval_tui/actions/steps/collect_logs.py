@@ -168,7 +168,7 @@ def _archive_gate(folder: Path, files: list[dict[str, Any]]) -> Gate:
     result = read_json(folder / RESULT)
     injected = isinstance(result, dict) and result.get("injected") is not None
     if injected and not problem:
-        problem = "its hang was injected, so it is no evidence"
+        problem = "its hang was injected, so it is not evidence"
     return Gate(
         f"bundle: {folder.name}",
         Outcome.PASS if not problem else Outcome.INVALID if injected else Outcome.FAIL,

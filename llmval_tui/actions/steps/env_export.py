@@ -158,4 +158,4 @@ def _level_line(name: str, value: str | None, where: str) -> str:
         return ""
     if value.isdecimal():
         return f"{name}={value} in {where} is a legacy number: write one of {', '.join(known)}"
-    return f"{name}={value} in {where} is no level of NCCL, which ignores it: write one of {', '.join(known)}"
+    return f"{name}={value} in {where} is not a level of NCCL, which ignores it: write one of {', '.join(known)}"

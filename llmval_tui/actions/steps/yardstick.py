@@ -107,7 +107,7 @@ def _prompt_lengths(side: LoadResult) -> list[int]:
 def _as_measured(gate: Gate) -> Gate:
     if gate.outcome is not Outcome.FAIL or not gate.name.startswith(_MEASURED_ONLY):
         return gate
-    return replace(gate, outcome=Outcome.PASS, reason=f"a yardstick is no criterion: {gate.reason or gate.bound}")
+    return replace(gate, outcome=Outcome.PASS, reason=f"a yardstick is not a criterion: {gate.reason or gate.bound}")
 
 
 def _own_result(run: Run) -> LoadResult | None:

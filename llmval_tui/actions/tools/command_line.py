@@ -11,7 +11,7 @@ _STARTERS = frozenset(
         "stdbuf", "sudo", "taskset", "time", "timeout", "unbuffer", "uv", "uvx",
     }
 )  # fmt: skip
-# Programs whose arguments are files and words: a tool's name after them is no command.
+# Programs whose arguments are files and words: a tool's name after them is not a command.
 _OTHERS = frozenset({"bash", "cat", "cp", "echo", "file", "ldd", "ls", "make", "sh", "stat", "test", "which"})
 # Programs that start it in a container or on another host.
 _REMOTE = frozenset(

@@ -106,7 +106,7 @@ def _tests(statuses: list[_Status]) -> Gate:
         return Gate(name, Outcome.FAIL, measured, bound, named(failed))
     others = [one for one in statuses if one.status != _PASS]
     if others:
-        return Gate(name, Outcome.INCONCLUSIVE, measured, bound, f"no pass: {named(others)}")
+        return Gate(name, Outcome.INCONCLUSIVE, measured, bound, f"did not pass: {named(others)}")
     return Gate(name, Outcome.PASS, measured, bound)
 
 

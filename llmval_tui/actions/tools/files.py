@@ -120,7 +120,7 @@ def count(value: object) -> int | None:
 
 
 def numbers(value: object) -> list[float] | None:
-    """A list of finite numbers; None if it is no list or holds anything else."""
+    """A list of finite numbers; None if it is not a list or holds anything else."""
     if not isinstance(value, list):
         return None
     found = [number(item) for item in value]

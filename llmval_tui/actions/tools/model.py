@@ -12,7 +12,7 @@ from llmval_tui.runs.records import Gate, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One value of a result; None with the reason if the result does not tell it."""
+    """One value of a result; None with the reason if the result does not say."""
 
     value: float | None
     unit: str  # "ms", "requests", "requests/s", "tokens/s", "GB/s", "MiB", …; "" for a plain number

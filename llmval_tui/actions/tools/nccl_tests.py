@@ -237,11 +237,11 @@ def _bandwidth(test: _Test) -> Gate:
 
 def _metrics(test: _Test) -> dict[str, Metric]:
     def bandwidth(value: float | None) -> Metric:
-        return Metric(value, "GB/s", "" if value is not None else "the result does not tell it")
+        return Metric(value, "GB/s", "" if value is not None else "the result does not say")
 
     found = {
         "busbw": bandwidth(test.average),
-        "ranks": Metric(test.ranks, "ranks", "" if test.ranks is not None else "the result does not tell it"),
+        "ranks": Metric(test.ranks, "ranks", "" if test.ranks is not None else "the result does not say"),
         "out_of_bounds": Metric(test.out_of_bounds, "", "" if test.out_of_bounds is not None else "unknown"),
     }
     checked = bool(test.sizes) and all(size.wrong is not None for size in test.sizes)

@@ -36,7 +36,7 @@ from llmval_tui.report.comparison.sides import (
 WORSE_PERCENT = 5.0  # a gate metric that is worse by more than this fails the comparison
 SEARCH_METHOD = (
     "the highest rate of a search lies between the rate that held twice and the lowest rate that did not hold. The "
-    "interval combines these ranges of both searches; it is no confidence interval"
+    "interval combines these ranges of both searches; it is not a confidence interval"
 )
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "no difference shown", "no interval"
 
@@ -144,7 +144,7 @@ def exit_code(comparison: Comparison) -> ExitCode:
     """0: nothing is more than 5 % worse, or it is a yardstick; 1: something is; 3: the figures were not judged."""
     if not comparison.judged:
         return ExitCode.UNDECIDED
-    if comparison.is_yardstick:  # it measures; a slower engine is no fault of the node
+    if comparison.is_yardstick:  # it measures; a slower engine is not a fault of the node
         return ExitCode.PASSED
     return ExitCode.FAILED if any(change.fails for change in comparison.changes) else ExitCode.PASSED
 

@@ -42,7 +42,7 @@ class Exporters:
         """`address`: see `fetcher`, which makes `fetch` unless one is given.
 
         Raises:
-            ValueError: the address is no URL of an exporter.
+            ValueError: the address is not a URL of an exporter.
         """
         self.nodes = list(nodes)
         self._fetch = fetch or fetcher(address)
@@ -127,7 +127,7 @@ def fetcher(address: str, ssh: Sequence[str] = SSH) -> Fetch:
     """
     parts = urlsplit(address.replace(NODE, "node"))
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{address} is no URL: write http://{NODE}:9400/metrics, or http://localhost:9400/metrics")
+        raise ValueError(f"{address} is not a URL: write http://{NODE}:9400/metrics, or http://localhost:9400/metrics")
     if NODE in address:
         return lambda node: _get(address.replace(NODE, node))
     if parts.hostname not in _LOCAL:

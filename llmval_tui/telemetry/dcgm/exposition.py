@@ -9,7 +9,7 @@ from NVML, and between versions of the exporter:
 - rows of NVLinks name the GPU `gpu_uuid`, and may be one for each link;
 - a GPU that several pods or jobs share has the same row for each of them;
 - an XID is the last one that the exporter has seen, however long ago;
-- no row names a process, so strangers on a GPU cannot be seen.
+- no row names a process, so foreign processes on a GPU cannot be seen.
 """
 
 import math
@@ -108,7 +108,7 @@ def read_dcgm(text: str, node: str, mono_ns: int = 0) -> dict[str, NodeReading]:
         mono_ns: when it was asked, of the clock that energies are compared with.
 
     Raises:
-        ValueError: the text is no such answer, or names no GPU.
+        ValueError: the text is not such an answer, or names no GPU.
     """
     hosts: _Hosts = {}
     for name, row in _rows(text):
@@ -163,7 +163,7 @@ def _plain(value: str) -> str:
 
 
 def _known(value: float) -> float | None:
-    """The value; None for a blank, and for what is no number."""
+    """The value; None for a blank, and for what is not a number."""
     if not math.isfinite(value) or value >= _INT64_BLANK:
         return None
     return None if any(0 <= value - blank < _BLANK_KINDS for blank in (_FP64_BLANK, _INT32_BLANK)) else value

@@ -75,7 +75,7 @@ class Calls:
             return target(*arguments, **named)
         except self.binding.NVMLError as error:
             raise Fault(function, int(error.value)) from error
-        # A driver older than the call, for which the binding has an exception that is no NVMLError.
+        # A driver older than the call, for which the binding has an exception that is not an NVMLError.
         except getattr(self.binding, "NVMLLibraryMismatchError", ()) as error:
             raise Fault(function, _FUNCTION_NOT_FOUND) from error
         except _OF_THE_BINDING as error:

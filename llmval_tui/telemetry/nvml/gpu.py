@@ -63,7 +63,7 @@ class GpuReader:
         self._mig = False
         self._nvlink_rates = (CounterRate(), CounterRate())
         self._items = self._all_items()
-        # By pid, the bytes of each process on this GPU as last read; None where NVML does not tell.
+        # By pid, the bytes of each process on this GPU as last read; None if NVML does not report it.
         self.process_memory: dict[int, int | None] = {}
 
     def open(self, *, listed: bool = True) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmval_tui.telemetry.recording import SampleTail
     from llmval_tui.telemetry.sample import GpuSample, Sample
 
-POWER_CAP = "sw_power_cap"  # a software power cap is no fault
+POWER_CAP = "sw_power_cap"  # a software power cap is not a fault
 
 
 @dataclass(frozen=True, slots=True)

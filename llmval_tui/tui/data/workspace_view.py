@@ -103,7 +103,7 @@ class Workspace:
         """Read the checklist before the screen opens.
 
         Raises:
-            Refused: it cannot be read, or is no checklist.
+            Refused: it cannot be read, or is not a checklist.
         """
         self._last = replace(self._last, checklist=self._checklist(None))
 

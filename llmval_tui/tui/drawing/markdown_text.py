@@ -30,7 +30,7 @@ def code_spans(markdown: str) -> list[str]:
 def read_markdown(markdown: str, code: Callable[[str], str] = lambda span: span) -> str:
     """The text without markup, in one line; `code` may change the text of each code span.
 
-    Markup that is not closed stays as it is written: a stray `*` or backtick is no reason to drop the rest.
+    Markup that is not closed stays as it is written: a stray `*` or backtick is not a reason to drop the rest.
     """
     held: list[str] = []
 

@@ -177,9 +177,11 @@ def undecided_rows(figures: Sequence[ShownFigure], gates: Sequence[Gate], width:
     said = []
     slo = [figure for figure in figures if figure.holds is False and figure.bound and figure.bound.set_by == "SLO"]
     if slo and not has_slo_gate(gates):
-        said.append("the SLO is no gate of this item, so it does not decide")
+        said.append("the SLO is not a gate of this item, so it does not decide")
     if any(figure.holds is False and figure.of_baseline for figure in figures):
-        said.append("! below the baseline: no gate either" if slo else "! below the baseline, which is no gate of it")
+        said.append(
+            "! below the baseline: no gate either" if slo else "! below the baseline, which is not a gate of it"
+        )
     text = "; ".join(said)
     return [Row(((f" {line}", "muted"),)) for line in wrap(text, width - 2)] if text else []
 

@@ -169,7 +169,7 @@ def problems_of(gpu: GpuSample) -> list[str]:
     return found + ([f"throttled: {', '.join(slowed)}"] if slowed else [])
 
 
-POWER_CAP = "throttled: sw_power_cap"  # a software power cap is no fault
+POWER_CAP = "throttled: sw_power_cap"  # a software power cap is not a fault
 
 
 def faults_of(gpu: GpuSample) -> list[str]:
@@ -188,7 +188,7 @@ def is_hot(gpu: GpuSample) -> bool:
 
 
 def worst_first(gpus: Sequence[ComparedGpu]) -> list[ComparedGpu]:
-    """Those with a fault first, then the furthest from the median. A software power cap is no fault."""
+    """Those with a fault first, then the furthest from the median. A software power cap is not a fault."""
     return sorted(gpus, key=lambda one: (-len(faults_of(one.gpu)), -abs(one.from_median or 0.0), one.gpu.index))
 
 

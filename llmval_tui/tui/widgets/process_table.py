@@ -19,7 +19,7 @@ from llmval_tui.tui.widgets.text_rows import heading
 BAR = 10
 MOST = 32  # rows
 CHOOSING = 2  # while one is chosen, the table may take this part of the height from the charts
-# The orders: name, title of the column, field; what is unknown comes last. The first is GPU and pid, with strangers on
+# The orders: name, title of the column, field; unknown values come last. The first is GPU and pid, with foreign on
 # top; those of figures begin with the largest.
 ORDERS = (
     ("GPU", "GPU", "gpu"),
@@ -69,11 +69,10 @@ class ProcessChoice:
     def sort(self, found: Sequence[Process], odd: Collection[int] = ()) -> list[Process]:
         """The processes in order, with the cursor on the process that it was on, or else on the same row.
 
-        In the first order, what is `odd` comes after the strangers and before the rest: GPUs with a fault, or far from
-        the median.
+        In the first order, foreign processes come first, then those on `odd` GPUs: at fault, or far from the median.
         """
         name, _, field = ORDERS[self.order]
-        rows = sorted(found, key=lambda one: (not is_stranger(one), one.gpu not in odd, one.gpu, one.pid))
+        rows = sorted(found, key=lambda one: (not is_foreign(one), one.gpu not in odd, one.gpu, one.pid))
         if self.order == 0:
             rows = rows[::-1] if self.reversed else rows
         else:
@@ -129,7 +128,7 @@ def described(one: Process) -> str:
     parts += [f"{one.threads} threads"] if one.threads is not None else []
     parts += [one.state] if one.state is not None else []
     parts += [f"since {duration(one.age_s)}"] if one.age_s is not None else []
-    if is_stranger(one):
+    if is_foreign(one):
         parts.append("of no run")
     elif one.run_id is not None:
         parts.append(f"rank {one.rank} of run {one.run_id}" if one.rank is not None else f"of run {one.run_id}")
@@ -153,7 +152,7 @@ def processes_of(history: TelemetryHistory) -> list[Process] | None:
     return [one for one in history.processes if unknown or (one.gpu, one.pid) in now]
 
 
-def is_stranger(one: Process) -> bool:
+def is_foreign(one: Process) -> bool:
     """Whether a process is known to belong to no run."""
     return one.foreign is True
 
@@ -178,7 +177,7 @@ def process_block(
         text = heading("Processes", width, glyphs, f"{NOT_AVAILABLE}: they were not recorded")[1:]
         return fixed("processes", text, rank=5, late=True)
     found = choice.sort(known, {one.gpu.index for one in compared(last.gpus) if is_odd(one)})
-    others = sum(is_stranger(one) for one in found)
+    others = sum(is_foreign(one) for one in found)
     own = sum(one.foreign is False or (one.foreign is None and one.run_id is not None) for one in found)
     words = [f"all {own} are of a run" if own == len(found) else f"{own} of a run"] if own else []
     words += [f"{others} of others"] if others else []
@@ -227,7 +226,7 @@ def process_columns(last: Sample, glyphs: Glyphs, choice: ProcessChoice, *, stal
         return (NOT_AVAILABLE, "muted") if text is None else (text, quiet)
 
     def whose(one: Process) -> Span:
-        if is_stranger(one):
+        if is_foreign(one):
             return f"{'!' if glyphs.ascii else '✗'} other", "bad"
         if one.rank is not None:
             return f"rank {one.rank}", quiet
@@ -241,7 +240,7 @@ def process_columns(last: Sample, glyphs: Glyphs, choice: ProcessChoice, *, stal
         return [(f"{text:>10} ", role), (filled, "muted" if stale else "chart2"), (empty, "track")]
 
     def name(one: Process) -> Span:
-        return str(one.pid), "bad" if is_stranger(one) else "title"
+        return str(one.pid), "bad" if is_foreign(one) else "title"
 
     def text(value: str | None) -> Span:
         return figure(None if value is None else clean_line(value))

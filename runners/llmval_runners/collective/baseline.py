@@ -34,7 +34,7 @@ def read(path: Path, tolerance_percent: float) -> dict[str, Any]:
         raise Refused(f"--baseline {path} cannot be read ({error.strerror}): pass an earlier --output-json.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(
-            f"--baseline {path} is no record of this program ({error}): pass an earlier --output-json."
+            f"--baseline {path} is not a record of this program ({error}): pass an earlier --output-json."
         ) from None
     return {
         "path": str(path),

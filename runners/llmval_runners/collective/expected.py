@@ -51,9 +51,9 @@ def line_rate_of_pair(one: Mapping[str, Any], other: Mapping[str, Any], path: st
     if links and nvlink and peer:
         return _rate(NVLINK, _least(links * _known(nvlink), links * _known(peer)))
     if path is None or not one["pcie"] or not other["pcie"]:
-        return _rate(UNKNOWN, None, "the driver does not tell the path between these GPUs")
+        return _rate(UNKNOWN, None, "the driver does not report the path between these GPUs")
     if one["pcie"]["gb_per_s"] is None or other["pcie"]["gb_per_s"] is None:
-        return _rate(PCIE, None, "the driver does not tell the generation and width of PCIe")
+        return _rate(PCIE, None, "the driver does not report the generation and width of PCIe")
     return _rate(PCIE, min(one["pcie"]["gb_per_s"], other["pcie"]["gb_per_s"]))
 
 
@@ -97,7 +97,7 @@ def pair_bound(kind: str, method: str) -> Bound | None:
 
 def _rate(kind: str, rate: float | None, reason: str = "") -> dict[str, Any]:
     if rate is not None and not rate > 0:  # also NaN, from an unknown rate of a link
-        return {"kind": kind, "gb_per_s": None, "reason": "the driver does not tell the rate of an NVLink"}
+        return {"kind": kind, "gb_per_s": None, "reason": "the driver does not report the rate of an NVLink"}
     return {"kind": kind, "gb_per_s": rate, "reason": reason}
 
 

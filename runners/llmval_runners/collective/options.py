@@ -34,7 +34,7 @@ def size(text: str) -> int:
     """Bytes of `8`, `64K`, `1G`; the units are powers of 1024, as in nccl-tests."""
     found = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text} is no size such as 8, 64K, 1M or 1G")
+        raise argparse.ArgumentTypeError(f"{text} is not a size such as 8, 64K, 1M or 1G")
     return int(found[1]) * _UNITS[found[2].upper()]
 
 

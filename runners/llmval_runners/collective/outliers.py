@@ -4,7 +4,7 @@ Like is compared with like: the cells of one group have the same method, directi
 hold:
 
 - it is more than `LEAST_SHORTFALL` below the group's median, so that the difference matters;
-- it is more than `MOST_DEVIATIONS` robust standard deviations (1.4826 · MAD) below it, so that noise is no cause.
+- it is more than `MOST_DEVIATIONS` robust standard deviations (1.4826 · MAD) below it, so that noise is not a cause.
 
 The MAD is at least `LEAST_SPREAD` of the median: cells that agree to a per mille would otherwise accuse each other.
 One GPU with a lost link slows all its pairs by the same small share, less than a pair must be slow to be named. So the

@@ -53,7 +53,7 @@ def last_screen(record: Mapping[str, Any], where: str, no_meter: str = "") -> st
     _replicas(screen, ours.get("replicas") or [])
     screen.row("service level", *_service_level(ours))
     screen.row("queue", *_queue(record, ours))
-    if not of_server:  # it tells neither its memory nor its GPUs
+    if not of_server:  # it reports neither its memory nor its GPUs
         screen.row("memory", *_memory(ours))
     screen.row("power", *_power(ours, no_meter))
     if not of_server:
@@ -131,7 +131,7 @@ def _no_place(ours: Mapping[str, Any]) -> list[str]:
 
 def _steps(ours: Mapping[str, Any], what: str = "its steps") -> list[str]:
     if ours["identity"].get("server") is not None:
-        return ["its GPUs: n/a (a server does not tell)"]
+        return ["its GPUs: n/a (a server does not report them)"]
     return [f"{what}: {step_limit(ours)}"]
 
 
@@ -213,7 +213,7 @@ def _service_level(ours: Mapping[str, Any]) -> list[str]:
 
 
 def _queue(record: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    waiting = (ours.get("queue") or {}).get("most_waiting")  # a server does not tell it
+    waiting = (ours.get("queue") or {}).get("most_waiting")  # a server does not report it
     return [
         *([] if waiting is None else [f"at most {waiting:,} waiting"]),
         *([] if (most := record["max_concurrent_requests"]) is None else [f"at most {most:,} in flight"]),

@@ -334,7 +334,7 @@ class LoadTest:
         result = self.record.complete(lambda: self._result(None), self._end_journal)
         path, verdict = self.load.output_json, result["llmval"]["verdict"]
         shown = self._show(result, path)
-        # llmval judges the record itself and reads the exit code as "was it written". A trace is no measurement.
+        # llmval judges the record itself and reads the exit code as "was it written". A trace is not a measurement.
         is_judged = path is not None and (self.events.recording or self.profiler.ran)
         code = 0 if is_judged else int(verdict["exit_code"]) if shown else FAILED_EXIT
         self.replicas.peers.tell_verdict(verdict, code)

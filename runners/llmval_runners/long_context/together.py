@@ -96,7 +96,7 @@ def _energy(found: Sequence[Value]) -> Value:
 
 
 def _closeness(fidelity: Mapping[str, Any]) -> tuple[int, float]:
-    """Orders comparisons from the worst to the best: not run, then by the error. None: a logit was no number."""
+    """Orders comparisons from the worst to the best: not run, then by the error. None: a logit was not a number."""
     errors = [fidelity[kind]["relative_error"] for kind in ("prompt", "decode") if fidelity[kind]]
     worst = float("inf") if None in errors else max(errors, default=0.0)
     return _COMPARISONS.index(fidelity["status"]), -worst

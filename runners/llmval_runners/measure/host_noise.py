@@ -16,7 +16,7 @@ class HostNoise:
         self._began, self._own, self._host = time.monotonic(), _own_s(), _host_s()
 
     def read(self) -> dict[str, float | None]:
-        """`other_cpu_percent` and `stolen_percent`, of all CPUs of the host; None where /proc does not tell."""
+        """`other_cpu_percent` and `stolen_percent`, of all CPUs of the host; None if /proc does not say."""
         seconds, host = time.monotonic() - self._began, _host_s()
         if self._host is None or host is None or seconds <= 0:
             return {"other_cpu_percent": None, "stolen_percent": None}

@@ -1,8 +1,8 @@
 """A request to a server and its streamed answer: what counts as a token, as a chunk, and as a failure.
 
-Output tokens are only those that the server's `usage` tells: a chunk may have none, one or several. The first token is
+Only the output tokens of the server's `usage` count: a chunk may have none, one or several. The first token is
 the first chunk whose choice has text, content, reasoning or a tool call, even if that is empty, because a token may
-have no text. A chunk with a role alone is no token. Gaps between chunks are inter-chunk latencies.
+have no text. A chunk with a role alone is not a token. Gaps between chunks are inter-chunk latencies.
 """
 
 import json
@@ -90,7 +90,7 @@ class StreamedAnswer(Exchange):
         self.sent_at = 0.0  # perf_counter of the dispatch
         self._status = 0
         self._rest = b""
-        self._head = b""  # of an answer that is no stream
+        self._head = b""  # of an answer that is not a stream
         self._saw_end = False
 
     def headers(self, status: int, headers: Mapping[str, str]) -> None:
@@ -117,7 +117,7 @@ class StreamedAnswer(Exchange):
             if line.startswith(b"data:"):
                 self._event(line[5:])
             elif line[:1] == b"{":
-                self.fail(STREAM, f"the stream has a line that is no event: {line.decode(errors='replace')}")
+                self.fail(STREAM, f"the stream has a line that is not an event: {line.decode(errors='replace')}")
         if len(rest) > LONGEST_LINE:
             self.fail(STREAM, "a line of the stream is longer than 16 MiB")
 

@@ -172,7 +172,7 @@ class Connections:
             connection.transport.abort()
 
     def close(self) -> None:
-        """End all connections, without a word to their exchanges."""
+        """End all connections; their exchanges are not told."""
         for task in list(self._connecting):
             task.cancel()
         for connection in list(self._all):

@@ -59,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
     root = Parser(
         prog="openai_load_test.py",
         description="Open-loop load test of a server of the OpenAI API (vLLM, SGLang, TensorRT-LLM, …) over HTTP with "
-        "streamed answers. It needs no torch and no torchrun. Output tokens are those that the server's `usage` tells; "
-        "all latencies count from the intended arrival, and beside it from the dispatch.",
+        "streamed answers. It needs no torch and no torchrun. Output tokens are those of the server's `usage`; all "
+        "latencies count from the intended arrival, and beside it from the dispatch.",
         examples=EXAMPLES,
         exit_codes=EXIT_CODES,
     )

@@ -26,7 +26,7 @@ FIT_WORDS = (16, 80)
 
 @dataclass(slots=True)
 class Served:
-    """What the server tells of itself; what it does not tell is None."""
+    """What the server reports about itself; None if it does not."""
 
     model: str
     max_model_len: int | None = None
@@ -89,7 +89,7 @@ class Probe:
             await self._connections.resolve()
         except Unreachable as error:
             raise Refused(
-                f"no server answers at {target.origin}: {self._clean(str(error))}. Start it, or mend --url."
+                f"no server answers at {target.origin}: {self._clean(str(error))}. Start it, or correct --url."
             ) from None
         got = await self._get(f"{target.base}/models")
         self._refuse_key(got.status, got.text)
@@ -224,7 +224,7 @@ class Probe:
             self._refuse_key(status, why.partition(": ")[2].encode())
             if status == 404:
                 names = f"; it serves {', '.join(served.models[:8])}" if served.models else ""
-                return f"{where} {why}{names}. Mend --model, --api or --url."
+                return f"{where} {why}{names}. Correct --model, --api or --url."
             if status in (400, 422):
                 remedies = ["--no-ignore-eos if it does not know that field"] if options.server.ignore_eos else []
                 if options.prompt_format != TEXT:

@@ -147,7 +147,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         text, count = value.get("prompt"), value.get("output_tokens")
         if not isinstance(text, str) or not text or not (count is None or (isinstance(count, int) and count > 0)):
             raise Refused(
-                f'line {number} of --prompts {path} is not {{"prompt": "…", "output_tokens": N}}: mend it, or write '
+                f'line {number} of --prompts {path} is not {{"prompt": "…", "output_tokens": N}}: correct it, or write '
                 "the text alone."
             )
         found.append(Prompt(text, count))
@@ -157,7 +157,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def read_trace(path: Path) -> list[Arrival]:
-    """The arrivals in a file, by time. The first counts as 0 s. Raises Refused with the line that is no arrival.
+    """The arrivals in a file, by time. The first counts as 0 s. Raises Refused with the line that is not an arrival.
 
     A line is `seconds,prompt tokens,output tokens`, or JSON with `timestamp` (ms), `input_length` and `output_length`.
     """
@@ -178,8 +178,8 @@ def read_trace(path: Path) -> list[Arrival]:
             arrival = -1.0, 0, 0
         if not 0 <= arrival[0] < 1e9 or min(arrival[1:]) < 1:
             raise Refused(
-                f"line {number} of --trace {path} is no arrival: write `seconds,prompt tokens,output tokens`, or JSON "
-                "with timestamp, input_length and output_length."
+                f"line {number} of --trace {path} is not an arrival: write `seconds,prompt tokens,output tokens`, or "
+                "JSON with timestamp, input_length and output_length."
             )
         found.append(arrival)
     found.sort(key=lambda one: one[0])
@@ -201,7 +201,7 @@ def _json(line: str, path: Path, number: int, flag: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise Refused(f"line {number} of {flag} {path} is not JSON ({error}): mend it.") from None
+        raise Refused(f"line {number} of {flag} {path} is not JSON ({error}): correct it.") from None
     if not isinstance(value, dict):
-        raise Refused(f"line {number} of {flag} {path} is not a JSON object: mend it.")
+        raise Refused(f"line {number} of {flag} {path} is not a JSON object: correct it.")
     return value

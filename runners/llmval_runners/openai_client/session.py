@@ -37,7 +37,7 @@ from llmval_runners.process.shutdown import StopSignals
 # asked once, or the counters of the window would hold the warm-up too.
 RECORDED_BY, SETTLE_S = "LLMVAL_RUN_FOLDER", 2.2
 
-UNKNOWN = "the server is another program: it does not tell its weights, precision, kernels or devices"
+UNKNOWN = "the server is another program: it does not report its weights, precision, kernels or devices"
 NO_METER = "the client does not meter the server's GPUs; the telemetry of the run does"
 
 

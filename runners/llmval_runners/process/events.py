@@ -14,7 +14,7 @@ from llmval_runners.process.output import Report, say
 VARIABLE = "LLMVAL_EVENTS"
 VERSION = 1
 HEARTBEAT_S = 1.0
-DEFAULT_WIDTH = 80  # columns of a terminal that does not tell
+DEFAULT_WIDTH = 80  # columns of a terminal that does not report its width
 PLAIN_INTERVAL_S = 5.0  # between progress lines if standard error is not a terminal
 EVERY_RANK = ("error", "heartbeat")
 

@@ -18,7 +18,7 @@ def replace_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     survives a power cut.
 
     Raises:
-        OSError: it cannot be written, or is no file: root could replace /dev/null.
+        OSError: it cannot be written, or is not a file: root could replace /dev/null.
     """
     path = path.resolve()
     if kind := special_kind(path):
@@ -114,7 +114,7 @@ def make_folder(folder: Path, flag: str = "--output-dir", *, only_check: bool = 
     """Make the folder of a run's files and try to write there. `only_check`: make nothing yet.
 
     Raises:
-        Refused: it is no folder, or cannot be made or written; the message names `flag`.
+        Refused: it is not a folder, or cannot be made or written; the message names `flag`.
     """
     try:
         if folder.exists() and not folder.is_dir():

@@ -226,7 +226,7 @@ def _overwrite(
         span = span_of(match)
         if span is not None and _stars(data[span[0] : span[1]]) != data[span[0] : span[1]]:
             spans.append(span)
-        # The value of a name that is no secret may itself hold one: --env HF_TOKEN=…
+        # The value of a name that is not a secret may itself hold one: --env HF_TOKEN=…
         at = _end_of_first_line(match, span) if span is not None else max(_end_of_name(match), match.start() + 1)
     return _starred(data, spans)
 

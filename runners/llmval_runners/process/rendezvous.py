@@ -32,7 +32,7 @@ def node_count(nnodes: str) -> int:
     """The number of nodes of `--nnodes N` or `N:N`.
 
     Raises:
-        NoRendezvous: it is no number, or a range.
+        NoRendezvous: it is not a number, or a range.
     """
     low, _, high = nnodes.partition(":")
     if not low.isdecimal() or int(low) < 1 or high not in ("", low):

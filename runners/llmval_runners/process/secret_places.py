@@ -46,7 +46,7 @@ def spans_in_tables(data: bytes, lower: bytes) -> list[Span]:
             cells, end = table.secret_cells()
             spans += cells
             at = max(at, end)
-        else:  # the rest of a line that is no head is none either
+        else:  # the rest of a line that is not a head is not one either
             line_end = lower.find(b"\n", at, at + 2000)
             at = line_end if line_end >= 0 else at + 2000
     return spans
@@ -131,7 +131,7 @@ def _cells(line: bytes, separator: bytes) -> list[Span]:
 
 
 def _ranks(line: bytes, separator: bytes) -> list[int]:
-    """Of each column the rank of its name, counted from the last one; empty if this line is no head of a table.
+    """Of each column the rank of its name, counted from the last one; empty if this line is not a head of a table.
 
     A word of a log or a key of JSON may stand before the first column.
     """

@@ -261,7 +261,7 @@ def _write_all(target: int, data: bytes) -> None:
 
 def _run_ncu(setup: CaptureSetup, commands: list[str], signals: SignalForwarder) -> str | None:
     """Run the pass of Nsight Compute. Returns its problem, if any; the trace is valid without it."""
-    # Its load is no measurement, so the dashboard must not get its events.
+    # Its load is not a measurement, so the dashboard must not get its events.
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     try:
         _run(setup.ncu_command(), commands, "the pass of Nsight Compute", signals, environment=environment)

@@ -247,11 +247,11 @@ def test_an_export_of_another_checklist_is_not_this_sections(workspace, monkeypa
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"NCCL_P2P_LEVEL": "PCI"}, "NCCL_P2P_LEVEL=PCI in the environment is no level of NCCL, which ignores it"),
+        ({"NCCL_P2P_LEVEL": "PCI"}, "NCCL_P2P_LEVEL=PCI in the environment is not a level of NCCL, which ignores it"),
         ({"NCCL_P2P_LEVEL": "LOC"}, "NCCL_P2P_LEVEL=LOC is left over in the environment and hides NVLink"),
         ({"NCCL_P2P_LEVEL": "0"}, "NCCL_P2P_LEVEL=0 is left over in the environment and hides NVLink"),
         ({"NCCL_NET_GDR_LEVEL": "5"}, "NCCL_NET_GDR_LEVEL=5 in the environment is a legacy number: write one of LOC,"),
-        ({"NCCL_NET_GDR_LEVEL": "NVL"}, "NCCL_NET_GDR_LEVEL=NVL in the environment is no level"),
+        ({"NCCL_NET_GDR_LEVEL": "NVL"}, "NCCL_NET_GDR_LEVEL=NVL in the environment is not a level"),
     ],
 )
 def test_a_level_that_nccl_does_not_know_is_named(workspace, variables, words):
@@ -262,7 +262,7 @@ def test_a_level_that_nccl_does_not_know_is_named(workspace, variables, words):
 
 def test_a_level_of_the_block_is_checked_too(workspace):
     workspace.write("docs/p.md", "<!-- llmval:env nvlink -->\n```\nexport NCCL_P2P_LEVEL=PCI\n```\n")
-    assert "NCCL_P2P_LEVEL=PCI in the block is no level" in "\n".join(workspace.propose(LIST, "1.1").details)
+    assert "NCCL_P2P_LEVEL=PCI in the block is not a level" in "\n".join(workspace.propose(LIST, "1.1").details)
 
 
 @pytest.mark.parametrize(

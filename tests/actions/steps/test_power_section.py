@@ -231,7 +231,7 @@ def test_a_sweep_of_another_node_than_the_runs_is_invalid(workspace):
         return judged(run)[0]["machine"]
 
     assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-a"}]}).outcome is Outcome.PASS
-    assert gate().outcome is Outcome.PASS, "an unknown value is no difference"
+    assert gate().outcome is Outcome.PASS, "an unknown value is not a difference"
     assert gate(name="node2").measured == "the sweep was measured on host node1, the run on node2"
     assert gate(name="node1", gpu={"gpus": [{"uuid": "GPU-c"}]}).measured == "the node of the run has no GPU-a"
 
@@ -268,7 +268,7 @@ def test_cells_of_an_earlier_run_need_its_evidence(workspace):
     assert f"2 by run {first.id}" in gate.measured
     write_json(first.folder / "run.json", replace(first.intent, preset="smoke"))
     assert judged(Run(second.folder))[0]["measured by"].outcome is Outcome.INCONCLUSIVE, (
-        "a trial is no evidence of a full run"
+        "a trial is not evidence of a full run"
     )
 
 

@@ -109,8 +109,8 @@ def test_files_are_checked_before_anything_starts(flags: list[str], words: str) 
     ("flags", "words"),
     [
         (["--max-bytes", "4", "--min-bytes", "8"], "--max-bytes 4 is less than --min-bytes 8"),
-        (["--max-bytes", "4x"], "4x is no size such as 8, 64K, 1M or 1G"),
-        (["--max-bytes", "0"], "0 is no size"),
+        (["--max-bytes", "4x"], "4x is not a size such as 8, 64K, 1M or 1G"),
+        (["--max-bytes", "0"], "0 is not a size"),
         (["--operations", "all_reduce,reduce"], "--operations 'reduce' is not one of all_reduce, all_gather"),
         (["--device", "cpu", "--modes", "graph"], "a CPU has no CUDA graphs"),
         (["--dtype", "float64"], "invalid choice: 'float64'"),

@@ -159,7 +159,7 @@ def test_a_baseline_is_compared_figure_by_figure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"kind": "load_test"}', "[1]"])
 def test_a_baseline_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "b.json").write_text(text)
-    with pytest.raises(Refused, match=r"is no record of this program .*: pass an earlier --output-json"):
+    with pytest.raises(Refused, match=r"is not a record of this program .*: pass an earlier --output-json"):
         baseline.read(tmp_path / "b.json", 5.0)
 
 

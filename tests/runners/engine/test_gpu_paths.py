@@ -26,7 +26,7 @@ def test_page_sizes_that_no_tile_divides_are_refused() -> None:
 
 
 def test_one_row_is_multiplied_in_blocks_that_divide_the_width() -> None:
-    """Also a rank's width, which is no multiple of 2,048: 7,168 of the 8B shape over two ranks."""
+    """Also a rank's width, which is not a multiple of 2,048: 7,168 of the 8B shape over two ranks."""
     run("""
 import no_triton
 from llmval_runners.engine.kernels.small_batch_linear import tiles_for

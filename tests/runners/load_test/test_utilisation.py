@@ -38,4 +38,4 @@ def test_without_a_measurement_and_a_datasheet_the_reason_is_named() -> None:
     found = shares("none", None, None)
     assert found["mfu"] == found["mbu"] == [] and found["missing"] == "no peak rate is known for a CPU"
     without_fp8 = shares("native", {"copy_bytes_per_s": 4e12, "gemm_flops": 8e14})
-    assert all("before the load" not in one["source"] for one in without_fp8["mfu"]), "bf16 is no peak of FP8"
+    assert all("before the load" not in one["source"] for one in without_fp8["mfu"]), "bf16 is not a peak of FP8"

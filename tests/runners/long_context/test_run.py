@@ -89,7 +89,7 @@ def test_a_plan_for_gpus_that_are_elsewhere(tmp_path, finished, read):
     assert value["setup"]["on_gpu"] is True
     assert value["lengths"][0]["prediction"]["fits"] is True
     assert value["lengths"][0]["status"] == "not_run"
-    assert "only predicted" in value["reasons"][0], "a plan is no validation"
+    assert "only predicted" in value["reasons"][0], "a plan is not a validation"
     assert value["find_max"]["length"] > 65536
     assert "longest that fits" in out
 

@@ -110,7 +110,7 @@ def test_comments_and_other_fields_of_events_are_no_chunks() -> None:
         ([(1, event(b'"text"'))], {}, "stream", 'a chunk of the stream is not a JSON object: "text"'),
         ([(1, event(b'[DONE] "half'))], {}, "stream", "not a JSON object"),
         ([(1, {"error": {"message": "out of memory"}})], {}, "stream", "error in the stream: out of memory"),
-        ([(1, b'{"choices": []}\n')], {}, "stream", "a line that is no event"),
+        ([(1, b'{"choices": []}\n')], {}, "stream", "a line that is not an event"),
         ([(1, text()), (2, b"data: \xff\xfe\n\n")], {}, "stream", "a chunk of the stream is not"),
         ([(1, b'{"detail": "Not Found"}')], {"status": 404}, "http_status", "HTTP 404: Not Found"),
         ([(1, b"<html>oops sk-secret")], {"status": 502}, "http_status", "HTTP 502: <html>oops ******"),

@@ -173,7 +173,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "ends early": ({"stop_after": 2}, [], r"truncated: 2 of 4 tokens \(stop\)\. Pass --no-ignore-eos"),
     "redirect": ({"redirect": "http://elsewhere/v1"}, [], r"redirects to http://elsewhere/v1: pass that as --url"),
-    "elsewhere": ({"base": "/other"}, ["--model", "mock"], r"HTTP 404: Not Found.*Mend --model, --api or --url"),
+    "elsewhere": ({"base": "/other"}, ["--model", "mock"], r"HTTP 404: Not Found.*Correct --model, --api or --url"),
     "fails": ({"fail_share": 1.0}, [], r"HTTP 500: the mock fails on purpose\."),
     "cut": ({"cut_after": 1}, [], r"the server ended the connection before the answer was complete\."),
     "silent": ({"silent": True}, ["--request-timeout", "0.2"], r"no whole answer within 0\.2 s\."),

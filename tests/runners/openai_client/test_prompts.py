@@ -89,7 +89,7 @@ def test_a_trace_gives_times_and_lengths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reader", "content", "sentence"),
     [
-        (read_trace, "1,2,3\n1,2\n", "line 2 of --trace .* is no arrival"),
+        (read_trace, "1,2,3\n1,2\n", "line 2 of --trace .* is not an arrival"),
         (read_trace, "1,2,3\n-1,2,3\n", "line 2 of"),
         (read_trace, "1,2,3\n2,0,3\n", "line 2 of"),
         (read_trace, "1,2,3\nnan,2,3\n", "line 2 of"),

@@ -79,7 +79,7 @@ def test_what_decides_nothing_says_so(workspace: Workspace) -> None:
     state.live.extend([odd(**HOT)])
     assert gpu_needs(state)[0][2] == "recorded only: this run has no gate for it"
     state.now = lambda: T0 + 600.0
-    assert gpu_needs(state) == [], "an old sample is no fault of now"
+    assert gpu_needs(state) == [], "an old sample is not a fault of now"
 
 
 def test_a_power_cap_and_a_gpu_of_no_run_are_quiet(workspace: Workspace) -> None:

@@ -192,7 +192,7 @@ TABLE = [
 ]
 
 
-def test_the_processes_have_an_owner_and_strangers_are_on_top_and_red(workspace: Workspace) -> None:
+def test_the_processes_have_an_owner_and_foreign_ones_are_on_top_and_red(workspace: Workspace) -> None:
     state = state_of(workspace, with_processes(TABLE, [100, 200]))
     rows = telemetry_rows(state, 198, 57, BRAILLE)
     title = next(row for row in rows if row.plain.startswith(" Processes"))

@@ -18,7 +18,7 @@ STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 @dataclass(frozen=True, slots=True)
 class LoadFacts:
-    """A load generator's result in common terms; None: the result does not tell it."""
+    """A load generator's result in common terms; None: the result does not say."""
 
     tool: str
     asked: int | None = None  # requests
@@ -52,7 +52,7 @@ def load_result(facts: LoadFacts, gates: Sequence[Gate] = ()) -> ToolResult:
 def _failed(facts: LoadFacts) -> Gate:
     bound = "0 failed requests"
     if facts.failed is None:
-        reason = f"the result of {facts.tool} does not tell it"
+        reason = f"the result of {facts.tool} does not say"
         return Gate(FAILED_GATE, Outcome.INCONCLUSIVE, "unknown", bound, reason)
     total = facts.failed + (facts.completed or 0) + (facts.unfinished or 0)
     share = f" ({facts.failed / total:.0%})" if facts.failed else ""
@@ -65,7 +65,7 @@ def _completed(facts: LoadFacts) -> Gate:
     name = "completed requests"
     bound = f"{facts.asked} requests ended" if facts.asked is not None else "at least one request completed"
     if facts.completed is None:
-        return Gate(name, Outcome.INCONCLUSIVE, "unknown", bound, f"the result of {facts.tool} does not tell it")
+        return Gate(name, Outcome.INCONCLUSIVE, "unknown", bound, f"the result of {facts.tool} does not say")
     ended = facts.completed + (facts.failed or 0)
     measured = f"{facts.completed} completed"
     if facts.unfinished:
@@ -163,7 +163,7 @@ def _rate(times: Sequence[float]) -> float | None:
 
 def _metrics(facts: LoadFacts) -> dict[str, Metric]:
     def requests(value: int | None) -> Metric:
-        return Metric(value, "requests", "" if value is not None else f"the result of {facts.tool} does not tell it")
+        return Metric(value, "requests", "" if value is not None else f"the result of {facts.tool} does not say")
 
     total = None if facts.completed is None else facts.completed + (facts.failed or 0) + (facts.unfinished or 0)
     found = {

@@ -42,7 +42,9 @@ class TrtllmBench(OneFileTool):
         length = number(at(value, "request_info", "avg_output_length"))
         total_ms = number(at(value, "performance", "total_latency_ms"))
         if requests is None or length is None or total_ms is None or total_ms <= 0:
-            raise Unreadable("it lacks num_requests, avg_output_length or total_latency_ms, so it is no report of its")
+            raise Unreadable(
+                "it lacks num_requests, avg_output_length or total_latency_ms, so it is not a report of its"
+            )
         metrics: dict[str, Metric] = {"requests.completed": Metric(requests, "requests")}
         for key, (name, unit) in _RATES.items():
             if (rate := number(at(value, "performance", key))) is not None:

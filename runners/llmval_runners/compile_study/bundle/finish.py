@@ -21,7 +21,7 @@ WORTH_IT_PERCENT = 5.0  # a smaller gain is not worth the compile (docs/torch_co
 def write_result(
     layout: Layout, *, signal_number: int | None = None, notes: list[str] | None = None, gone: bool = False
 ) -> dict[str, Any]:
-    """Write and return `result.json`. `gone`: runner and watchdog were killed, so an incomplete run is no failure."""
+    """Write and return `result.json`. `gone`: runner and watchdog were killed, so an incomplete run did not fail."""
     run = read_json(layout.run) or {}
     stalls = (read_json(layout.stalls) or {}).get("stalls", [])
     ending, codes = read_json(layout.ending), read_json(layout.exit_codes) or {}

@@ -157,7 +157,7 @@ class RankRun:
         self._destroy_group()
 
     def _import_compiler(self) -> float:
-        """Seconds to import Dynamo and Inductor. This cost does not depend on the model, so it is no compile time."""
+        """Seconds to import Dynamo and Inductor. They do not depend on the model, so they are not compile time."""
         self._enter("import compiler")
         began = time.monotonic()
         importlib.import_module("torch._dynamo")

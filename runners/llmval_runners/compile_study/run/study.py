@@ -145,7 +145,7 @@ def complete(
         notes: for the result.
         collect: run torch's `collect_env` too.
         last: False if the ablation follows; the folder then stays marked as partial.
-        gone: runner and watchdog were killed, so an incomplete run is no failure.
+        gone: runner and watchdog were killed, so an incomplete run is not a failure.
     """
     run = read_json(layout.run) or {}
     if not run.get("keep_cache"):

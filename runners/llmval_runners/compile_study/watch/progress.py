@@ -11,7 +11,7 @@ class Progress:
     """The last time each rank moved, in seconds of the caller's clock.
 
     A rank moves when a number of its heartbeat's `progress` changes, or the set of its child processes does. A rank
-    that waits in a collective does not move, and that is no stall as long as another rank moves. Sooner or later all
+    that waits in a collective does not move, and that is not a stall as long as another rank moves. Sooner or later all
     ranks wait for the one that is stuck. So the run is stalled when no unfinished rank has moved for `stall_after`.
     """
 

@@ -93,7 +93,7 @@ class Watchdog:
             self.progress.observe(rank, token, beat["phase"], now)
 
     def _compile_activity(self, rank: int, children: list[Process], now: float) -> int:
-        """A counter that grows while one of the rank's compile workers is busy: a slow C++ compile is no stall.
+        """A counter that grows while one of the rank's compile workers is busy: a slow C++ compile is not a stall.
 
         A worker is busy by its rate of CPU time. Its total would grow slowly even when it is idle, and hide a stall.
         """

@@ -171,7 +171,7 @@ def test_a_password_in_a_url_is_redacted_wherever_it_appears(
     bundle.pack(layout, include_model_code=False, environment={name: value})
     text = (layout.logs / "main.rank0.stdout.log").read_text()
     assert password not in text and urllib.parse.quote(password, safe="") not in text
-    assert value.rpartition("@")[2] in text, "the host is no secret"
+    assert value.rpartition("@")[2] in text, "the host is not a secret"
 
 
 @pytest.mark.parametrize(
