@@ -42,6 +42,7 @@ def dry_run(options: argparse.Namespace, checklist: Checklist, steps: list[Step]
         if names := list(dict.fromkeys(name for of_item in missing.values() for name in of_item)):
             given = suggested(options, " ".join(["review", *(f"--set {name}=VALUE" for name in names)]))
             print(f"\nNobody has given {_placeholders(names)} yet. To give them: {given}")
+        print(f"\n{_count(items)}")
     expected = {item.expected for item in items if item.is_planned}
     blocked = expected & {Expected.REFUSED, Expected.ASKS} or expected == {Expected.BY_HAND}
     return ExitCode.REFUSED if blocked else ExitCode.PASSED
@@ -72,6 +73,23 @@ def _as_json(item: PlanItem, proposal: Proposal) -> dict[str, Any]:
 def _missing(item: PlanItem, values: Mapping[str, str]) -> list[str]:
     """The names of the values that the item needs and that nobody has given, also of an item that is skipped now."""
     return list(missing_values(item.proposal.reading, values)) if item.proposal is not None else []
+
+
+_WORDS = {
+    Expected.RUNS: ("would run", "would run"),
+    Expected.ASKS: ("asks first", "ask first"),
+    Expected.BY_HAND: ("is done by hand", "are done by hand"),
+    Expected.REFUSED: ("is refused", "are refused"),
+    Expected.GROUP: ("is a group", "are groups"),
+    Expected.SKIPPED: ("is skipped", "are skipped"),
+}
+
+
+def _count(items: Sequence[PlanItem]) -> str:
+    """How many items there are of each kind, in one line: `14 items: 12 would run, 1 is done by hand, …`."""
+    counts = {kind: sum(item.expected is kind for item in items) for kind in _WORDS}
+    parts = [f"{number} {_WORDS[kind][number > 1]}" for kind, number in counts.items() if number or kind == "runs"]
+    return f"{len(items)} {'item' if len(items) == 1 else 'items'}: {', '.join(parts)}."
 
 
 def _placeholders(names: Sequence[str]) -> str:

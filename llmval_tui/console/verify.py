@@ -51,7 +51,10 @@ def _verify_named(options: argparse.Namespace, signers: Path | None) -> int:
                 reports.append(_unpacked(path, name, sources, signers))
             else:
                 source, runs = sources.runs(name)
-                reports.append(_Report(name, source, runs))
+                report = _Report(name, source, runs)
+                if not report.artifacts:
+                    raise Refused(f"{name} has no file of evidence, so there is nothing to verify: {_without(runs)}.")
+                reports.append(report)
         required = bool(options.signers)
         if options.json:
             checked = [one.as_json(required) for one in reports]
@@ -60,6 +63,13 @@ def _verify_named(options: argparse.Namespace, signers: Path | None) -> int:
             for one in reports:
                 one.print(required)
     return ExitCode.PASSED if all(one.ok(required) for one in reports) else ExitCode.FAILED
+
+
+def _without(runs: list[Run]) -> str:
+    judged = sum(run.verdict() is not None for run in runs)
+    if judged == len(runs):
+        return "its verdict rests on no file"
+    return "it has no verdict yet" if len(runs) == 1 else f"{judged} of its {len(runs)} runs have a verdict"
 
 
 class _Report:
@@ -201,6 +211,9 @@ def _verify_ticks(options: argparse.Namespace) -> int:
 
     Exit code 3 if a tick has no record, its item was edited, or a newer run failed. A file that was overwritten later
     still counts if the run's own copy is unchanged.
+
+    Raises:
+        Refused: nothing is ticked and no tick is on record. Nothing was checked then, so nothing is proved.
     """
     workspace = workspace_of(options)
     store = RunStore(workspace)
@@ -210,6 +223,11 @@ def _verify_ticks(options: argparse.Namespace) -> int:
     statuses = _statuses(options, store)
     doubtful = [line for item in statuses if (line := _doubt(item))]
     unreadable = unreadable_records(statuses, store)
+    if not findings and not unreadable and not any(item.step.checked for item in statuses):
+        raise Refused(
+            f"there is nothing to verify in {workspace}: no item is ticked, and no tick is on record. "
+            "Name the folder with --workspace, the list with --checklist, or a run or an archive."
+        )
     ok = not stale and not doubtful and not unreadable
     if options.json:
         unbacked = [line for line in doubtful if line.startswith("unbacked")]
@@ -243,6 +261,8 @@ def _statuses(options: argparse.Namespace, store: RunStore) -> list[StepStatus]:
     try:
         path = checklist_path(options)
     except Refused:
+        if options.checklist:
+            raise
         return []  # without a checklist only the ledger is verified
     return step_statuses(load(path), store)
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -149,6 +150,32 @@ def test_a_tick_is_undone_if_its_note_cannot_be_recorded(workspace) -> None:
     (workspace.folder / "docs/TODO.md").mkdir()
     workspace.llmval("tick", "1.4", "--note", "seen", check=2)
     assert workspace.checklist.read_bytes() == before
+
+
+def test_verify_refuses_where_there_is_nothing_to_verify(workspace, tmp_path) -> None:
+    assert "no item is ticked, and no tick is on record" in workspace.llmval("verify", check=2).stderr
+    (tmp_path / "empty").mkdir()
+    answer = json.loads(workspace.llmval("verify", "--workspace", str(tmp_path / "empty"), "--json", check=2).stdout)
+    assert answer["ok"] is False and "there is nothing to verify" in answer["message"]
+    workspace.llmval("tick", "1.4", "--note", "seen", check=0)
+    assert "0 files of evidence" in workspace.llmval("verify", check=0).stdout
+    assert (
+        "belongs to the workspace"
+        in workspace.llmval(
+            "verify", "--workspace", "docs", "--checklist", "docs/llm_validation_checklist.md", check=2
+        ).stderr
+    )
+
+
+def test_verify_of_a_run_without_evidence_is_refused(workspace, tmp_path) -> None:
+    workspace.llmval("run", "1.2", check=1)
+    (run,) = workspace.store.runs()
+    copy = tmp_path / "unjudged"
+    shutil.copytree(run.folder, copy)
+    (copy / "verdict.json").unlink()
+    refused = workspace.llmval("verify", str(copy), check=2)
+    assert f"{copy} has no file of evidence" in refused.stderr and "it has no verdict yet" in refused.stderr
+    assert refused.stdout == ""
 
 
 def test_verify_names_ticks_without_a_record_in_json_too(workspace) -> None:
@@ -302,6 +329,11 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(workspace) -> None:
     message = workspace.llmval("run", "1.1", "1.2", "--dry-run", "--readonly", check=0).stdout
     assert "1.1  Run: `python ok.py" in message and "  $ python ok.py" in message and "1.2  Run" in message
     assert "  writes artifacts/ok.json" in message
+    assert message.endswith("\n\n2 items: 2 would run.\n")
+    everything = workspace.llmval("run", "--all", "--dry-run", check=0).stdout
+    assert everything.endswith("\n\n4 items: 3 would run, 1 is done by hand.\n")
+    by_hand = workspace.llmval("run", "1.4", "--dry-run", check=2).stdout
+    assert by_hand.endswith("\n\n1 item: 0 would run, 1 is done by hand.\n")
     planned = workspace.llmval("run", "--all", "--dry-run", "--json", check=0)
     steps = json.loads(planned.stdout)["steps"]
     assert [step["expected"] for step in steps] == ["runs", "runs", "runs", "by hand"]
