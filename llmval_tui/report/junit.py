@@ -8,6 +8,7 @@ without a verdict.
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+from llmval_tui.actions.step_state import StepStatus
 from llmval_tui.report.facts import ReportFacts, RunFacts
 from llmval_tui.report.pages import markup
 from llmval_tui.report.run_list import seconds_between
@@ -23,20 +24,21 @@ def clean(text: object) -> str:
 
 
 def junit(facts: ReportFacts) -> str:
-    """The document. Items of the checklist that the report has no run of are skipped tests."""
+    """The document. The order is that of the checklist, in which an item without a run in this report is a skipped
+    test; runs of other lists, and of items that no longer exist, come last.
+    """
     suites: dict[str, list[ElementTree.Element]] = {}
-    reported = {run.id for run in facts.runs}
-    for run in facts.runs:
+    left = list(facts.runs)
+    for item in facts.steps:
+        own = [run for run in left if _key(run) == item.step.key and run.intent.step.checklist not in facts.other_lists]
+        left = [run for run in left if run not in own]
+        cases = [_case(run, item.step.section) for run in own] or [_skipped(item)]
+        suites.setdefault(item.step.section, []).extend(cases)
+    for run in left:
         # Two lists may have a section, and items, of the same name.
         ref = run.intent.step
         name = f"{ref.checklist}: {ref.section}" if ref.checklist in facts.other_lists else ref.section
         suites.setdefault(name, []).append(_case(run, name))
-    for item in facts.steps:
-        if item.run is None or item.run.id not in reported:
-            names = {"name": clean(f"{item.step.number} {item.step.text}"), "classname": clean(item.step.section)}
-            case = ElementTree.Element("testcase", names | {"time": "0"})
-            ElementTree.SubElement(case, "skipped", {"message": clean(f"{item.state.value}: no run in this report")})
-            suites.setdefault(item.step.section, []).append(case)
     name = facts.checklist.title if facts.checklist is not None else "llmval"
     root = ElementTree.Element(
         "testsuites", {"name": clean(name), **_counts([case for cases in suites.values() for case in cases])}
@@ -47,6 +49,18 @@ def junit(facts: ReportFacts) -> str:
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{MARKER}\n{text}\n'
+
+
+def _key(run: RunFacts) -> tuple[str, str, int]:
+    ref = run.intent.step
+    return ref.section, ref.text, ref.occurrence
+
+
+def _skipped(item: StepStatus) -> ElementTree.Element:
+    names = {"name": clean(f"{item.step.number} {item.step.text}"), "classname": clean(item.step.section)}
+    case = ElementTree.Element("testcase", names | {"time": "0"})
+    ElementTree.SubElement(case, "skipped", {"message": clean(f"{item.state.value}: no run in this report")})
+    return case
 
 
 def _case(run: RunFacts, suite: str) -> ElementTree.Element:

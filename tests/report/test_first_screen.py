@@ -236,6 +236,20 @@ def test_junit_has_a_case_for_each_item(workspace: Workspace) -> None:
     assert ElementTree.fromstring(page(workspace, "junit")).get("errors") == "1"
 
 
+def test_junit_keeps_the_order_of_the_list(workspace: Workspace) -> None:
+    run = judged(workspace, 1.0)
+    run_of_another_list(workspace)
+    checklist = workspace.folder / "docs" / "llm_validation_checklist.md"
+    item = next(line for line in checklist.read_text().splitlines() if line.startswith("- [ ]"))
+    checklist.write_text(checklist.read_text().replace(item, f"- [ ] Before it\n{item}\n- [ ] After it"))
+    cases = list(ElementTree.fromstring(page(workspace, "junit")).iter("testcase"))
+    names = [str(case.get("name")) for case in cases]
+    ran = next(place for place, name in enumerate(names) if run.intent.step.text in name)
+    assert [name.partition(" ")[2] for name in (names[ran - 1], names[ran + 1])] == ["Before it", "After it"]
+    assert cases[ran].find("skipped") is None and cases[ran - 1].find("skipped") is not None
+    assert str(cases[-1].get("classname")).startswith("mine.md: ")
+
+
 def test_the_textfile_is_read_by_the_parser_of_prometheus(workspace: Workspace) -> None:
     judged(workspace, None, Outcome.FAIL)
     families = {one.name: one for one in text_string_to_metric_families(page(workspace, "prometheus"))}
