@@ -30,9 +30,12 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import NODES_FOLDER
 
-# A node that does not answer is known after 15 s; an unknown host key or a password is a refusal, never a question.
+# An unknown host key or a password is a refusal, never a question. ssh takes the first value of an option that it
+# finds, so this one stands before the site's own words.
+_NO_QUESTION = ("-o", "BatchMode=yes")
+# A node that does not answer is known after 15 s.
 OPTIONS = (
-    "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
+    "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
     "-T",
 )  # fmt: skip
 # What ssh and shells say on the way to a reason.
@@ -57,8 +60,10 @@ def check_program(words: Sequence[str]) -> None:
 
 
 def words(launch: FleetLaunch, node: str, command: str) -> list[str]:
-    """The command line that runs a shell command on a node."""
-    return [*(launch.ssh or ["ssh"]), *OPTIONS, node, command]
+    """The command line that runs a shell command on a node. No option of the site's ssh lets it ask for a password."""
+    site = list(launch.ssh or ["ssh"])
+    after = next((place for place, word in enumerate(site, 1) if PurePosixPath(word).name == "ssh"), len(site))
+    return [*site[:after], *_NO_QUESTION, *site[after:], *OPTIONS, node, command]
 
 
 def call(

@@ -71,6 +71,22 @@ def test_why_a_node_cannot_be_used_is_one_sentence_with_a_remedy(code, said, wor
 SITE = FleetLaunch(Launcher.SSH, How.EACH, 2, "/opt/v/bin/python", ssh=["ssh", "-F", "a b"])
 
 
+@pytest.mark.parametrize(
+    ("site", "start"),
+    [
+        ([], ["ssh"]),
+        (["ssh", "-o", "BatchMode=no"], ["ssh"]),
+        (["env", "A=1", "/usr/bin/ssh", "-oBatchMode=no", "-F", "x"], ["env", "A=1", "/usr/bin/ssh"]),
+        (["site-login", "--fast"], ["site-login", "--fast"]),
+    ],
+)
+def test_no_option_of_the_site_lets_ssh_ask_for_a_password(site: list[str], start: list[str]) -> None:
+    launch = FleetLaunch(Launcher.SSH, How.EACH, 2, "/opt/v/bin/python", ssh=site)
+    line = ssh.words(launch, "n1", "true")
+    assert line[: len(start) + 2] == [*start, "-o", "BatchMode=yes"], "ssh takes the first value that it finds"
+    assert line[-2:] == ["n1", "true"] and all(word in line for word in site)
+
+
 def part(folder: Path, node: str) -> tuple[Path, str]:
     own = folder / node / "nodes" / node
     (own / "results").mkdir(parents=True)
