@@ -1,5 +1,6 @@
 """NVIDIA GPUs through NVML. Only this module imports pynvml, and only after a source is opened or GPUs are counted."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,7 +166,11 @@ def _start_nvml() -> Calls:
 def _start_note(fault: Fault) -> Note:
     """The reason why NVML did not start, and the remedy."""
     if fault.kind is Kind.LIBRARY_NOT_FOUND and fault.function == "import pynvml":
-        return Note("nvml", "no_binding", "The Python package nvidia-ml-py is missing: pip install nvidia-ml-py.")
+        return Note(
+            "nvml",
+            "no_binding",
+            f"The Python package nvidia-ml-py is missing: {sys.executable} -m pip install nvidia-ml-py.",
+        )
     if fault.kind is Kind.LIBRARY_NOT_FOUND and _KERNEL_DRIVER.exists():
         return Note(
             "nvml",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.install import how_to_install
 
 COPY_ENGINE, SM = "copy_engine", "sm"
 READ, WRITE = "read", "write"
@@ -118,7 +119,7 @@ def _make_kernel() -> Any:
     try:
         from llmval_runners.collective.peer_kernel import copy_kernel
     except ImportError as error:
-        raise NotPossible("Triton is missing: the SM kernel needs it (pip install triton)") from error
+        raise NotPossible(f"Triton is missing, and the SM kernel needs it: {how_to_install('triton')}") from error
     return copy_kernel
 
 

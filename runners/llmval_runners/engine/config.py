@@ -226,7 +226,7 @@ def load_transformer_engine(flags: FlagNames) -> fp8.TransformerEngine:
     """Import Transformer Engine. Raises Refused, with the runner's flag names, if it is missing or too old."""
     return fp8.load_transformer_engine(
         flags.fp8.format(mode="transformer-engine"),
-        f"run `pip install 'transformer-engine[pytorch]'`, or pass {flags.native_fp8}.",
+        f", or pass {flags.native_fp8}",
     )
 
 

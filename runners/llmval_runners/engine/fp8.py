@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.install import how_to_install
 
 E4M3_MAX = 448.0  # the largest finite torch.float8_e4m3fn
 MULTIPLE = 16  # cuBLASLt's FP8 products need sizes that are multiples of this
@@ -33,6 +34,7 @@ NATIVE_KERNEL = (
 )
 TE_ROWS = 16  # te.autocast needs inputs whose both dimensions are divisible by 16
 TE_RECIPE = "Float8CurrentScaling"
+OLDEST_TE = "2.20"
 CUDNN_VARIABLES = ("CUDNN_HOME", "CUDNN_PATH")  # Transformer Engine 2.20 looks here first (transformer_engine/common)
 MAPS = Path("/proc/self/maps")
 
@@ -144,13 +146,14 @@ class TeLinear:
 
 def load_transformer_engine(
     asks: str = "--fp8-mode transformer-engine",
-    remedy: str = "run `pip install 'transformer-engine[pytorch]'`, or pass --fp8-mode native.",
+    instead: str = ", or pass --fp8-mode native",
 ) -> TransformerEngine:
-    """Import the library. `asks` and `remedy` are the start and the end of the message if that fails.
+    """Import the library. `asks` and `instead` are the start and the end of the message if that fails.
 
     Raises:
         Refused: it is not installed, does not load on this machine, or is too old.
     """
+    remedy = f"{how_to_install(f'transformer-engine[pytorch]>={OLDEST_TE}')}{instead}."
     try:
         preload_torch_cudnn()
         te = importlib.import_module("transformer_engine.pytorch")
@@ -164,7 +167,9 @@ def load_transformer_engine(
         ) from error
     for name in ("autocast", "quantized_model_init"):
         if not hasattr(te, name):
-            raise Refused(f"{asks} needs Transformer Engine 2.20 or later, and {version} has no te.{name}: {remedy}")
+            raise Refused(
+                f"{asks} needs Transformer Engine {OLDEST_TE} or later, and {version} has no te.{name}: {remedy}"
+            )
     return TransformerEngine(te, getattr(recipes, TE_RECIPE)(), version)
 
 

@@ -7,6 +7,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+from llmval_runners.process.install import how_to_install
+
 # From nvml.h: fields of nvmlDeviceGetFieldValues, nvmlNvlinkVersion_t, nvmlGpuTopologyLevel_t, …
 _FIELD_DATA_TX, _FIELD_DATA_RX = 138, 139  # KiB without protocol; scope 0xFFFFFFFF: all links together
 _FIELD_LINK_SPEED = 164  # MB/s of one link, what `nvidia-smi nvlink -s` prints
@@ -197,7 +199,7 @@ def open_links(*, on_gpu: bool) -> NvmlLinks | NoLinks:
     try:
         import pynvml
     except ImportError:
-        return NoLinks("the Python package nvidia-ml-py is missing: pip install nvidia-ml-py")
+        return NoLinks(f"the Python package nvidia-ml-py is missing: {how_to_install('nvidia-ml-py')}")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

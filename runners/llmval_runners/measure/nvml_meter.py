@@ -6,6 +6,8 @@ Beside `nvml_links.py` the only runner module that imports pynvml.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from llmval_runners.process.install import how_to_install
+
 # From nvml.h: a field of nvmlDeviceGetFieldValues, clock types, temperature sensor, bits of the clock event reasons.
 _FIELD_POWER_INSTANT = 186
 _CLOCK_SM, _CLOCK_MEMORY = 1, 2
@@ -178,7 +180,7 @@ def open_meter(uuids: list[str]) -> NvmlMeter | NoMeter:
     try:
         import pynvml
     except ImportError:
-        return NoMeter("the Python package nvidia-ml-py is missing: pip install nvidia-ml-py")
+        return NoMeter(f"the Python package nvidia-ml-py is missing: {how_to_install('nvidia-ml-py')}")
     try:
         pynvml.nvmlInit()
         return NvmlMeter(pynvml, uuids)

@@ -7,6 +7,7 @@ from typing import NoReturn
 from llmval_runners.openai_client.options import OpenAiOptions, parse
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.events import EventLog
+from llmval_runners.process.install import how_to_install
 from llmval_runners.process.rank_main import Program, Rank, rank_main
 
 
@@ -17,8 +18,8 @@ def main(argv: list[str]) -> NoReturn:
         for name in ("httptools", "uvloop"):
             if importlib.util.find_spec(name) is None:
                 raise Refused(
-                    f"{name} is not installed for {sys.executable}: run `{sys.executable} -m pip install httptools "
-                    "uvloop` (the extra `serve`), or pass the interpreter of a vLLM installation, which has both."
+                    f"{name} is not installed for {sys.executable}: {how_to_install('httptools', 'uvloop')} "
+                    "(the extra `serve`), or pass the interpreter of a vLLM installation, which has both."
                 )
         from llmval_runners.openai_client.session import OpenAiLoadTest
 

@@ -12,8 +12,6 @@ from llmval_runners.engine import fp8
 from llmval_runners.power.grid import FP8_MULTIPLE, Cell
 from llmval_runners.process.errors import Refused
 
-TE_INSTALL = "pip install 'transformer-engine[pytorch]>=2.20'"
-
 
 class LinearMode:
     """A mode on one device: makes the linear layers, and the context in which the stack runs."""
@@ -60,7 +58,7 @@ class LinearMode:
             raise Refused(f"torch {torch.__version__} has no torch._scaled_mm: install torch 2.11 or later")
 
     def _load_transformer_engine(self) -> None:
-        self._engine = fp8.load_transformer_engine("fp8_te", TE_INSTALL)
+        self._engine = fp8.load_transformer_engine("fp8_te", instead="")
         self.note = f"Transformer Engine {self._engine.version}, {fp8.TE_RECIPE}, FP8 weights, attention in bf16"
 
 

@@ -167,7 +167,9 @@ def test_a_missing_or_broken_library_is_refused_with_a_remedy(monkeypatch, hoppe
             decide(long_context_options(FLAGS[:2]), Placement())
 
     monkeypatch.setitem(sys.modules, "transformer_engine", None)
-    with pytest.raises(Refused, match=r"pip install 'transformer-engine\[pytorch\]'`, or pass --fp8-mode native\.$"):
+    with pytest.raises(
+        Refused, match=r"-m pip install 'transformer-engine\[pytorch\]>=2\.20'`, or pass --fp8-mode native\.$"
+    ):
         ask()
 
     def broken(name: str) -> None:

@@ -145,7 +145,7 @@ def test_without_nvml_there_is_a_reason_and_no_exception(nvml, broken):
 
 def test_a_missing_binding_or_gpu_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "pip install nvidia-ml-py" in open_meter(["GPU-a"]).reason
+    assert f"run `{sys.executable} -m pip install nvidia-ml-py`" in open_meter(["GPU-a"]).reason
     assert "CPU" in open_meter([]).reason
 
 

@@ -28,7 +28,7 @@ def test_it_needs_no_torch_and_says_what_else_it_needs() -> None:
         f"import sys; sys.path.insert(0, {str(ROOT / 'runners')!r})\n"
         "import llmval_runners.openai_client.session\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
-        "import importlib.util; importlib.util.find_spec = lambda name: None\n"
+        "import importlib.util; importlib.util.find_spec = lambda name: name == 'pip' or None\n"
         "from llmval_runners.openai_client.main import main\n"
         "main(['--url', 'http://x'])"
     )

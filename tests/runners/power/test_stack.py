@@ -102,7 +102,9 @@ def hopper(monkeypatch):
 
 def test_a_missing_transformer_engine_is_named_with_what_to_install(monkeypatch, hopper):
     monkeypatch.setitem(sys.modules, "transformer_engine", None)
-    with pytest.raises(Refused, match=r"needs Transformer Engine.*pip install 'transformer-engine\[pytorch\]>=2.20'"):
+    with pytest.raises(
+        Refused, match=r"needs Transformer Engine.*-m pip install 'transformer-engine\[pytorch\]>=2.20'"
+    ):
         LinearMode(Cell(SHAPE, 2, "fp8_te", 16), hopper)
 
 

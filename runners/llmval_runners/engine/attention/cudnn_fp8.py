@@ -13,6 +13,7 @@ import torch
 from llmval_runners.engine.attention.cudnn_sizes import CUDNN_MULTIPLE
 from llmval_runners.engine.fp8 import E4M3_MAX
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.install import how_to_install
 
 PACKAGE = "nvidia-cudnn-frontend"
 CAPABILITY = (9, 0)
@@ -58,7 +59,7 @@ class Fp8Sdpa:
             import cudnn  # after torch, so that it finds torch's cuDNN
         except ImportError as error:
             raise Refused(
-                f"--prefill-attention fp8 needs the package {PACKAGE} ({error}): run `pip install {PACKAGE}`, or pass "
+                f"--prefill-attention fp8 needs the package {PACKAGE} ({error}): {how_to_install(PACKAGE)}, or pass "
                 "--prefill-attention bf16."
             ) from None
         self._cudnn: Any = cudnn

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from llmval_runners.process.install import how_to_install
 
 SAMPLE_S = 0.05
 
@@ -39,7 +40,7 @@ class NvmlMemory:
             self._read = pynvml.nvmlDeviceGetMemoryInfo
             self.used()
         except ImportError:
-            self.missing = "the Python package nvidia-ml-py is missing: pip install nvidia-ml-py"
+            self.missing = f"the Python package nvidia-ml-py is missing: {how_to_install('nvidia-ml-py')}"
         except pynvml.NVMLError as error:
             self._handle, self.missing = None, f"NVML cannot be used: {error}"
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 from llmval_runners.long_context.engine_adapter import Context
 from llmval_runners.long_context.measure.timing import RunControl, prefill
 from llmval_runners.process.errors import Refused
+from llmval_runners.process.install import how_to_install
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ANSWER_TOKENS = 16
@@ -45,8 +46,8 @@ def tokenizer_of(folder: Path) -> Tokenizer:
         from transformers import AutoTokenizer
     except ImportError:
         raise Refused(
-            "--checkpoint runs a needle test, which needs a tokenizer: run `pip install transformers`, or use --model, "
-            "whose weights are random."
+            f"--checkpoint runs a needle test, which needs a tokenizer: {how_to_install('transformers')}, or use "
+            "--model, whose weights are random."
         ) from None
     try:
         found = cast(Tokenizer, AutoTokenizer.from_pretrained(str(folder), local_files_only=True))
