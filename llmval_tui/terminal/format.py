@@ -132,8 +132,20 @@ def hard_wrap(text: str, width: int) -> list[str]:
     return [*pieces, text]
 
 
+def _head(word: str, room: int, *, part: bool) -> str:
+    """The beginning of a word that fits into `room` cells and ends where the word has parts. If it has none there:
+    "" where a `part` of a line is all the room, else as much as fits."""
+    whole = set_cell_size(word, room).rstrip()
+    for signs, least in (("/", 2), (",;:=&", room // 3), ("-_", room // 3)):
+        end = max(whole.rfind(sign) for sign in signs) + 1
+        if end >= max(2, least) and whole[:end].strip(signs):
+            return whole[:end]
+    return "" if part else whole
+
+
 def wrap(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` cells, broken at spaces; only a word that is too long is broken itself."""
+    """`text` in lines of at most `width` cells, broken at spaces; only a word that is too long is broken itself: a path
+    after a `/`, another word after a sign between its parts, if there is one."""
     width = max(width, 8)
     lines: list[str] = []
     line = ""
@@ -143,8 +155,8 @@ def wrap(text: str, width: int) -> list[str]:
             if room < 8:
                 lines.append(line)
                 line, room = "", width
-            head = set_cell_size(word, room).rstrip()
-            lines.append(f"{line} {head}" if line else head)
+            head = _head(word, room, part=bool(line))
+            lines.append(f"{line} {head}".rstrip() if line else head)
             line, word = "", word[len(head) :]
         if not line:
             line = word

@@ -106,7 +106,30 @@ def test_a_criterion_is_shown_with_its_source(workspace):
     assert r"requires stdout /(\d+)/ >= 3 (expect=)" in proposal.details
     assert "python3 is python3" not in proposal.details
     assert proposal.summary == "Runs python3 and judges its exit code and what the item demands."
-    assert workspace.propose("Run `python3 --version`").summary == "Runs python3 and judges its exit code."
+
+
+SILENT = "; without any output, the verdict is inconclusive."
+
+
+@pytest.mark.parametrize(
+    ("item", "summary"),
+    [
+        ("Run `python3 --version`", f"Runs python3 and judges its exit code{SILENT}"),
+        ("Run `test -d /` and `test -e /`", f"Runs 2 commands in order (test, test); all must pass{SILENT}"),
+        (
+            'Run `test -d /` <!-- llmval: expect="exit == 0" -->',
+            f"Runs test and judges its exit code and what the item demands{SILENT}",
+        ),
+        ("Run `python3 --version > out.txt`", "Runs python3 and judges out.txt."),
+    ],
+)
+def test_a_command_without_files_says_what_becomes_of_it_without_output(workspace, item, summary):
+    assert workspace.propose(item).summary == summary
+
+
+@pytest.mark.parametrize("item", ["`test -d /tmp` prints nothing", "`true`: no errors"])
+def test_a_command_that_may_be_silent_says_no_such_thing(workspace, item):
+    assert "inconclusive" not in workspace.propose(item).summary
 
 
 def test_the_proposal_names_the_reason(workspace):

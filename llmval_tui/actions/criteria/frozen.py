@@ -48,6 +48,11 @@ def with_criteria(context: "Context", proposal: "Proposal") -> tuple["Proposal",
     summary = proposal.summary
     if criteria and summary.endswith("judges its exit code."):  # it was written without the criteria
         summary = summary.removesuffix(".") + " and what the item demands."
+    evident = artifacts or any(command.append for command in proposal.commands)
+    by_exit = all(one.source == "exit" for one in criteria)
+    if not evident and by_exit and summary.endswith(("exit code.", "the item demands.", "; all must pass.")):
+        # The judge needs something to hash.
+        summary = summary.removesuffix(".") + "; without any output, the verdict is inconclusive."
     changed = replace(proposal, artifacts=tuple(artifacts.values()), params=params, details=details, summary=summary)
     return changed, criteria
 

@@ -223,7 +223,8 @@ def memory_text(gpu: GpuSample) -> str:
 def from_median_span(value: float | None) -> Span:
     if value is None:
         return NOT_AVAILABLE, "muted"
-    return f"{value:+.1f} %", "warn" if abs(value) >= ODD else "text"
+    text = f"{value:+.1f} %" if abs(value) >= 0.05 else "0.0 %"  # never -0.0
+    return text, "warn" if abs(value) >= ODD else "text"
 
 
 def gpu_columns(

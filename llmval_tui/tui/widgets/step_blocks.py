@@ -43,8 +43,13 @@ def allot(list_rows: int, height: int, needs: int) -> tuple[int, int]:
     return height - max(0, below), max(0, below)
 
 
-def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs) -> list[Row]:
-    """The blocks, as many of them as fit into `height` rows; each is whole, or cut at its end if it is the first."""
+def block_rows(
+    state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs, beside: str = ""
+) -> list[Row]:
+    """The blocks, as many of them as fit into `height` rows; each is whole, or cut at its end if it is the first.
+
+    `beside` is the pane at the right of the list; "" if the list is alone.
+    """
     found: list[Row] = []
 
     def add(rows: Sequence[Row]) -> None:
@@ -65,8 +70,17 @@ def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyp
 
         add(result_rows(state, keys, width, height - len(found), glyphs))
         add(gate_list_rows(state, width, height - len(found), glyphs))
-        add(phase_rows(state, width, height - len(found), glyphs))
-        add(newest_message_rows(state, width, height - len(found), glyphs))
+        if state.run is not None and state.run.alive:
+            from llmval_tui.tui.widgets.work_blocks import filling_charts, gpu_rows, metric_rows
+
+            add(gpu_rows(state, width, height - len(found), glyphs))
+            add(phase_rows(state, width, height - len(found), glyphs))
+            add(metric_rows(state, width, height - len(found), glyphs, beside))
+            add(newest_message_rows(state, width, height - len(found), glyphs))
+            found += filling_charts(state, width, height - len(found), glyphs, beside)
+        else:
+            add(phase_rows(state, width, height - len(found), glyphs))
+            add(newest_message_rows(state, width, height - len(found), glyphs))
     return found
 
 
