@@ -1,4 +1,4 @@
-"""Results of other tools and of our runners: never an exception, and what cannot be read is never a pass."""
+"""Results of other tools and of our runners: never an exception, and an unreadable result is never a pass."""
 
 import json
 import random

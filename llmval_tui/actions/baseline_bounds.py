@@ -1,4 +1,4 @@
-"""What its section's baseline says of a load test, as bounds of its figures: known while it runs.
+"""The bounds that its section's baseline sets for the figures of a load test; known while it runs.
 
 The configuration of a run is known only from its result. So the baseline is found by the result of the run itself or,
 before its end, by that of the newest run of the same step whose command and machine are the same.

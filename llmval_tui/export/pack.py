@@ -243,7 +243,7 @@ def _report_in(report: Callable[[str, int], None], name: str, before: int, done:
 
 
 def _not_as_judged(runs: Sequence[Run], files: dict[str, ArchivedFile]) -> list[str]:
-    """The evidence whose packed bytes are not those that were judged, and of which the run has no copy."""
+    """The evidence that is packed with other bytes than were judged, and that the run keeps no copy of."""
     found = []
     for run in runs:
         verdict = run.verdict()

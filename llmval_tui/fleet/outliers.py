@@ -91,8 +91,8 @@ def judge(figures: Figures, better: str) -> GroupStatistics:
     middle = median(known.values())
     mad = median(abs(value - middle) for value in known.values())
     if len(known) < FEWEST_NODES:
-        few = f"{len(known)} node{'s' if len(known) != 1 else ''} with a figure: fewer than {FEWEST_NODES} have no "
-        return GroupStatistics(len(known), middle, mad, None, reason=few + "spread to go by, compare with a baseline")
+        few = f"{len(known)} node{'s' if len(known) != 1 else ''} with a figure: fewer than {FEWEST_NODES} show no "
+        return GroupStatistics(len(known), middle, mad, None, reason=few + "spread, so compare with a baseline")
     if middle <= 0:
         return GroupStatistics(len(known), middle, mad, None, reason="the median is not above 0")
     least = max(LEAST_SHORTFALL, MOST_DEVIATIONS * TO_SIGMA * mad / middle)

@@ -108,7 +108,7 @@ def watched(telemetry: "Mapping[str, NodeTelemetry]", now: float) -> Overview:
 
 
 def progress_text(overview: Overview) -> str:
-    """How far the nodes are, in one line: `1 no answer (n7), 63 running; least far: n3, measure, 40 %`."""
+    """How far the nodes are, in one line: `1 no answer (n7), 63 running; furthest behind: n3, measure, 40 %`."""
     if not any(node.age_s is not None or node.phase for node in overview.nodes):
         if overview.refused:
             return "refused: nothing was started"
@@ -132,7 +132,7 @@ def progress_text(overview: Overview) -> str:
     if last is None:
         return ", ".join(parts)
     share = f", {last.fraction:.0%}".replace("%", " %") if last.fraction is not None else ""
-    return f"{', '.join(parts)}; least far: {last.name}, {last.phase}{share}"
+    return f"{', '.join(parts)}; furthest behind: {last.name}, {last.phase}{share}"
 
 
 ORDERS = ("deviation", "state", "age", "name")

@@ -94,7 +94,7 @@ def why_not(node: str, done: subprocess.CompletedProcess[bytes], launch: FleetLa
     last = _cut(lines[-1].rstrip(".")) if lines else f"exit {done.returncode}"
     said = " ".join(lines).casefold()
     if "pam_slurm" in said:
-        return f"{node} lets nobody in without a Slurm job there: use --launcher slurm."
+        return f"{node} accepts no login without a Slurm job there: use --launcher slurm."
     if done.returncode in (124, 255):
         return _not_reached(node, said, last, by_hand)
     if "no module named 'llmval_tui." in said or "no module named llmval_tui." in said:
@@ -114,7 +114,7 @@ def _not_reached(node: str, said: str, last: str, by_hand: str) -> str:
             "check it."
         )
     if "permission denied" in last.casefold() or "too many authentication failures" in said:
-        return f"{node} lets nobody in without a password: put a key there, so that {by_hand} works, or use ssh-agent."
+        return f"{node} asks for a password: put a key there, so that {by_hand} works, or use ssh-agent."
     return f"{node} cannot be reached ({last}): see whether {by_hand} works, or leave it out."
 
 
@@ -182,7 +182,7 @@ class Nodes:
     def __init__(self, run: Run, launch: FleetLaunch, nodes: Sequence[str], shared: Mapping[str, bool]) -> None:
         self.run, self.launch, self.nodes = run, launch, nodes
         self._shared = shared  # whether a node sees the head's run folder
-        self._ears: dict[str, _Ear] = {}
+        self._ears: dict[str, _HeartbeatConnection] = {}
 
     def shares(self, node: str) -> bool:
         """Whether the node writes where this machine reads."""
@@ -243,7 +243,7 @@ class Nodes:
         for node, pulse in pulses.items():
             if self._shared[node] or pulse.ended:
                 continue
-            ear = self._ears.setdefault(node, _Ear(self.launch, node, pulse.folder))
+            ear = self._ears.setdefault(node, _HeartbeatConnection(self.launch, node, pulse.folder))
             pulse.hear(ear.take(now_s), now_s)
 
     def cancel(self) -> None:
@@ -336,8 +336,8 @@ class _Stream:
         return self._source.read(size)
 
 
-class _Ear:
-    """One connection that follows a node's heartbeat; opened again if it breaks."""
+class _HeartbeatConnection:
+    """A connection that follows a node's heartbeat; opened again if it breaks."""
 
     def __init__(self, launch: FleetLaunch, node: str, folder: Path) -> None:
         self._line = words(launch, node, f"exec tail -n 2 -F {shlex.quote(str(folder / HEARTBEAT_FILE))} 2>/dev/null")

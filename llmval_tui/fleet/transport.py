@@ -99,7 +99,7 @@ class SlurmTransport:
         if not unseen or job.id is None:
             return []
         down = slurm.down_nodes(unseen)
-        said = [f"nobody could look on {name}: Slurm calls it {word}" for name, word in down.items()]
+        said = [f"nothing could be checked on {name}: Slurm calls it {word}" for name, word in down.items()]
         there = [name for name in unseen if name not in down]
         if there and (problem := slurm.look_for_leftovers(self.run, self.launch, there)):
             said.append(problem)
@@ -171,7 +171,7 @@ class SshTransport:
         nodes, said = self._connected(), []
         left = [name for name, pulse in pulses.items() if not pulse.ended]
         unseen = nodes.look_for_leftovers(left) if left else {}
-        said += [f"nobody could look on {name}: {reason}" for name, reason in unseen.items()]
+        said += [f"nothing could be checked on {name}: {reason}" for name, reason in unseen.items()]
         for name, lines in nodes.judge_there([name for name in left if name not in unseen]).items():
             pulses[name].hear(lines, time.monotonic())
         for name, pulse in pulses.items():

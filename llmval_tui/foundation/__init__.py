@@ -1,1 +1,1 @@
-"""Shared by all rooms: errors, atomic files, locks, JSON decoding, clean text, process identity."""
+"""Shared by all packages: errors, atomic files, locks, JSON decoding, clean text, process identity."""

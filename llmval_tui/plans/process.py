@@ -255,7 +255,7 @@ class PlanProcess:
         return number in self._servers and is_serving(self._servers[number])
 
     def _why_not(self, number: str) -> str:
-        """Why a server does not serve, with its last words."""
+        """Why a server does not serve, with a line of its log."""
         run = self._servers.get(number)
         if run is None:
             result = next((one for one in self.status.results if one.number == number), None)

@@ -14,12 +14,11 @@ from llmval_tui.report.recording import Recording, Track
 from llmval_tui.report.run_section import run_section
 from llmval_tui.report.summary import summary_blocks
 
-FORMATS = ("html", "md", "json", "junit", "prometheus")
 KIND = "llmval_report"
 
 
 def render(facts: ReportFacts, form: str) -> str:
-    """The report in one of `FORMATS`."""
+    """The report as `html`, `md`, `json`, `junit` or `prometheus`."""
     if form == "junit":
         from llmval_tui.report.junit import junit
 

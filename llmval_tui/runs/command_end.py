@@ -12,7 +12,7 @@ from llmval_tui.runs.store import Run
 
 
 def succeeded(command: Command, status: CommandStatus) -> bool | None:
-    """Whether the command did its work; None if nobody saw its end."""
+    """Whether the command did its work; None if its end was not observed."""
     if status.timed_out or any(code != 0 for code in status.ranks.values()):
         return False
     if status.exit_code is None:

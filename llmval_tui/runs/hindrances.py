@@ -22,7 +22,7 @@ FULL_BYTES = 1 << 20  # less than this is full: a record needs a few KiB, and ro
 
 @dataclass(frozen=True, slots=True)
 class Hindrance:
-    """One thing, in two words for a header and in a sentence."""
+    """One thing that holds a run up: two words for a header, and a sentence."""
 
     short: str
     sentence: str

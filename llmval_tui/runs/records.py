@@ -173,7 +173,7 @@ class CommandStatus:
     identity: Identity | None = None
     started_utc: str | None = None
     ended_utc: str | None = None
-    exit_code: int | None = None  # negative: killed by that signal; None: running, or nobody saw the end
+    exit_code: int | None = None  # negative: killed by that signal; None: running, or its end was not observed
     ranks: dict[str, int] = field(default_factory=dict)  # rank → exit code, from the torchrun agent
     out_of_memory: str | None = None  # a sentence if the kernel killed a process for lack of memory meanwhile
     timed_out: bool = False  # it was ended because it ran longer than its `timeout_s`

@@ -74,7 +74,7 @@ class ServerLife:
             words = cause_of_end(self._run)
             self.status.problem = (
                 f"it was not ready within {self._spec.ready_within_s:g} s{waits}"
-                f"{f'; its last words: {words}' if words else ''} (ready= in its item gives it more time)"
+                f"{f'; its log says: {words}' if words else ''} (ready= in its item gives it more time)"
             )
         return before != self.status.waits_for or self.status.problem is not None
 
@@ -122,7 +122,7 @@ def sentence(run: Run) -> str:
     if known.stopped is not None:
         return f"{'ended' if ended else 'ending'} by {known.stopped}"
     if ended or not run.alive():
-        return "dead: it ended, and nobody saw why"
+        return "dead: it ended, and its end was not observed"
     if known.ready_s is None:
         return f"starting on {where}" + (f", waits for {known.waits_for}" if known.waits_for else "")
     return f"serving {known.model}, ready in {known.ready_s:.0f} s, on {where}"

@@ -1,4 +1,4 @@
-"""Why a server ended, from its logs: one sentence for the causes that operators meet, else its last words."""
+"""Why a server ended, from its logs: a sentence for a known cause, else the last line that names an error."""
 
 import re
 
@@ -29,16 +29,16 @@ _GENERIC = re.compile(r"see root cause above|engine core initialization failed|e
 
 
 def cause_of_end(run: Run) -> str:
-    """A known cause with its line, "the model was not found: OSError: …", or the last words; "" if it said nothing."""
+    """A known cause with its line ("the model was not found: OSError: …"), else `last_error_of`; "" without a log."""
     lines = _last_lines(run)
     for pattern, sentence in _CAUSES:
         line = next((line for line in reversed(lines) if pattern.search(line)), None)
         if line is not None:
             return f"{sentence}: {line[:_MOST]}"
-    return last_words(lines)
+    return last_error_of(lines)
 
 
-def last_words(lines: list[str]) -> str:
+def last_error_of(lines: list[str]) -> str:
     """The last line that names an error and says more than that one happened, else the last line."""
     errors = [line for line in lines if _ERROR.search(line)]
     telling = [line for line in errors if not _GENERIC.search(line)]

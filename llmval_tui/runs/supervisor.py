@@ -124,7 +124,7 @@ class Supervisor:
             status = self._status_of(earlier)
             success = succeeded(earlier, status) if status is not None else None
             if not success:
-                ended = "failed" if success is False else "ended in a way that nobody saw"
+                ended = "failed" if success is False else "ended unobserved"
                 return f"{command.label} was not started: {earlier.label} {ended}"
         return None
 
@@ -155,7 +155,7 @@ class Supervisor:
         if status.identity is None and log_of(self.run, command, "stdout").exists():
             # An earlier supervisor was killed while it started it, and it has ended since: it must not run twice.
             status.ended_utc = utc_iso()
-            self._note(f"nobody saw how {command.label} ended: its supervisor was killed while it started the command")
+            self._note(f"the end of {command.label} was not observed: its supervisor was killed while it started it")
             return
         if status.identity is None:
             try:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from llmval_tui.telemetry.sample import HasLastWord, Sample, Source
+from llmval_tui.telemetry.sample import CanBeAskedAgain, Sample, Source
 from llmval_tui.telemetry.sampling import Schedule, take_sample
 
 _WATCH_S = 0.5  # interval between checks of the parent
@@ -153,7 +153,7 @@ def _live(sources: Sequence[Source], interval_s: float, stop: StopRequest) -> It
             if not stop.wait_until(schedule.next_after(time.monotonic_ns())):
                 break
         # What the run did since the last sample: the counters of its server must cover its last request.
-        last = [source for source in sources if isinstance(source, HasLastWord) and source.ask_again()]
+        last = [source for source in sources if isinstance(source, CanBeAskedAgain) and source.ask_again()]
         if last:
             yield take_sample(sources)
     finally:

@@ -167,7 +167,7 @@ class Reading:
 
 
 @runtime_checkable
-class HasLastWord(Protocol):
+class CanBeAskedAgain(Protocol):
     """A source that is read by a thread of its own, and can be asked once more when the recorder ends."""
 
     def ask_again(self) -> bool:

@@ -36,7 +36,7 @@ def test_a_missing_file_of_a_lost_run_is_inconclusive(workspace: Any) -> None:
     assert verdict is not None and verdict.outcome is Outcome.INCONCLUSIVE
     assert "end" in verdict.summary
     (gate,) = [gate for gate in verdict.gates if gate.name.startswith("artifact")]
-    assert gate.outcome is Outcome.INCONCLUSIVE and "nobody saw the command's end" in gate.reason
+    assert gate.outcome is Outcome.INCONCLUSIVE and "the command's end was not observed" in gate.reason
 
 
 def test_a_run_that_was_lost_before_its_first_command_is_inconclusive(workspace: Any) -> None:

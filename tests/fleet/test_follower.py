@@ -182,10 +182,10 @@ def test_one_line_says_how_far_the_nodes_are():
     running = [node(f"n{at}", NodeState.RUNNING, "measure", at / 10) for at in (4, 3, 5)]
     lost = [node(f"n{at}", NodeState.NO_ANSWER) for at in (6, 7, 8, 9)]
     assert progress_text(Overview((*running, *lost))) == (
-        "4 no answer (n6, n7, n8 …), 3 running; least far: n3, measure, 30 %"
+        "4 no answer (n6, n7, n8 …), 3 running; furthest behind: n3, measure, 30 %"
     )
     early = node("n1", NodeState.RUNNING, "setup")
-    assert progress_text(Overview((*running, early))) == "4 running; least far: n1, setup"
+    assert progress_text(Overview((*running, early))) == "4 running; furthest behind: n1, setup"
     waiting = NodeView("n1", NodeState.QUEUED)
     assert (
         progress_text(Overview((waiting,), job="PENDING (Resources)"))

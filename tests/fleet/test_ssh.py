@@ -40,7 +40,7 @@ def remote(tmp_path: Path, make_fleet_run):
     [
         (255, "ssh: Could not resolve hostname n9: Name or service not known", "n9 does not resolve"),
         (255, "Host key verification failed.", "the host key of n9 is not known"),
-        (255, "root@n9: Permission denied (publickey).", "lets nobody in without a password"),
+        (255, "root@n9: Permission denied (publickey).", "asks for a password"),
         (255, "ssh: connect to host n9 port 22: Connection refused", "n9 cannot be reached"),
         (127, "bash: /opt/v/bin/python: No such file or directory", "n9 has no llmval at /opt/v/bin/python"),
         (1, "/opt/v/bin/python: No module named llmval_tui", "n9 has no llmval at /opt/v/bin/python"),
@@ -52,7 +52,7 @@ def remote(tmp_path: Path, make_fleet_run):
         # The reason is not always the first words that look like one.
         (255, "Warning: Identity file /k not accessible: No such file or directory.\nConnection refused", "be reached"),
         (255, 'Load key "/k": Permission denied\nssh: connect to host n9 port 22: Connection timed out', "be reached"),
-        (255, "Received disconnect: Too many authentication failures\nDisconnected", "lets nobody in without"),
+        (255, "Received disconnect: Too many authentication failures\nDisconnected", "asks for a password"),
         (255, "Access denied by pam_slurm_adopt: you have no active jobs\nConnection closed", "use --launcher slurm"),
         (1, "mkdir: cannot create directory '/w': No such file or directory", "n9 refused (mkdir: cannot"),
         (126, "bash: line 1: /opt/v/bin/python: Permission denied", "n9 refused (bash: line 1"),

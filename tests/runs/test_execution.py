@@ -156,10 +156,10 @@ def test_the_rest_runs_after_the_supervisor_was_killed_in_a_later_command(make_r
 
     assert codes(adopted('{"ranks": {"0": 0}}')) == [0, None, 0]
     assert (tmp_path / "end").exists()
-    run = adopted("{}")  # nobody saw how it ended, so the next command does not start
+    run = adopted("{}")  # its end was not observed, so the next command does not start
     assert codes(run) == [0, None]
     assert not (tmp_path / "end").exists()
-    assert run.status().notes[-1].endswith("c2 was not started: c1 ended in a way that nobody saw")
+    assert run.status().notes[-1].endswith("c2 was not started: c1 ended unobserved")
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -132,7 +132,7 @@ def test_it_is_never_ready(start: Start, options: list[str], problem: str) -> No
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--hang"], "it was not ready within 2 s, it still waited for /health (connection refused); its last words: "),
+        (["--hang"], "it was not ready within 2 s, it still waited for /health (connection refused); its log says: "),
         (["--completion", "500"], "it was not ready within 2 s, it still waited for one completed request; it answers"),
     ],
 )

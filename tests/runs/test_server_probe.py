@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmval_tui.runs.records import ServerSpec
-from llmval_tui.runs.server_log import cause_of_end, last_words
+from llmval_tui.runs.server_log import cause_of_end, last_error_of
 from llmval_tui.runs.server_probe import Probe, _Never, _Wait, answers, api_key_of
 from llmval_tui.runs.store import Run
 from tests.helpers.fake_openai_server import Answers
@@ -179,4 +179,4 @@ def test_the_cause_is_read_from_the_logs(make_run: Callable[..., Run], lines: li
 
 
 def test_a_server_that_said_nothing(make_run: Callable[..., Run]) -> None:
-    assert cause_of_end(make_run("true")) == "" == last_words([])
+    assert cause_of_end(make_run("true")) == "" == last_error_of([])

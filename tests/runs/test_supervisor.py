@@ -141,7 +141,7 @@ def test_killed_supervisor_leaves_the_command_and_is_replaced(make_run: Callable
     status = run.status()
     assert status.state is State.FINISHED
     assert [command.label for command in status.commands] == ["c0", "c1"]
-    assert status.commands[0].exit_code is None  # nobody saw it; the gates know
+    assert status.commands[0].exit_code is None  # not observed; the gates know
     assert status.commands[1].exit_code == 0
 
 
@@ -299,7 +299,7 @@ def test_a_command_that_was_started_and_not_recorded_and_has_ended_does_not_run_
     assert client.wait(run, 180)
     assert (tmp_path / "count").read_text() == "started\n"
     assert [command.exit_code for command in run.status().commands] == [None]
-    assert any("nobody saw how c0 ended" in note for note in run.status().notes)
+    assert any("the end of c0 was not observed" in note for note in run.status().notes)
 
 
 def test_a_stranger_with_the_commands_lock_does_not_keep_a_finished_run_alive(make_run: Callable[..., Run]) -> None:

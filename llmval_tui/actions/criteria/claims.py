@@ -57,7 +57,7 @@ _FAULT = re.compile(
 )
 # "400.000 MB/s": a thousand times as much in a list of other people.
 _THOUSANDS = re.compile(r"(?<![\d.])[1-9]\d{0,2}\.000(?![\d.])")
-# Words by which all values must hold, not only one.
+# Words that demand that all values hold, not only one.
 _EACH = re.compile(
     r"\b(?:each|every|per|all|both|not|never|exceeds?|always|stays?|remains?|throughout|any)\b|\bpro\b|\bje\b|各|每|すべて",
     _I,

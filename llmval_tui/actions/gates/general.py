@@ -62,5 +62,5 @@ def _of_unseen_end(gate: Gate) -> Gate:
     """A missing or incomplete file says nothing if the node was lost while the command wrote it."""
     if gate.outcome is Outcome.PASS:
         return gate
-    reason = f"nobody saw the command's end{f'; {gate.reason}' if gate.reason else ''}"
+    reason = f"the command's end was not observed{f'; {gate.reason}' if gate.reason else ''}"
     return replace(gate, outcome=Outcome.INCONCLUSIVE, reason=reason)

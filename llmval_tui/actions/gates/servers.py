@@ -47,7 +47,7 @@ class ServerRecord:
     ready_utc: str | None
     ready_s: float | None
     served_to_the_end: bool
-    problem: str | None  # why it did not, with its last words
+    problem: str | None  # why it did not, with a line of its log
     exit_code: int | None
     run_json_sha256: str
     logs: list[LogPart] = field(default_factory=list)
@@ -134,7 +134,7 @@ def _problem(run: Run, server: Run) -> str | None:
             return None
         if time.monotonic() >= deadline:
             words = cause_of_end(server)
-            return f"it no longer answers: {silent}" + (f"; its last words: {words}" if words else "")
+            return f"it no longer answers: {silent}" + (f"; its log says: {words}" if words else "")
         time.sleep(0.5)
     status = server.status()
     known = status.server or ServerStatus()
@@ -150,7 +150,7 @@ def _problem(run: Run, server: Run) -> str | None:
     if status.cancelled:
         return f"it was cancelled by {status.cancelled}"
     words = cause_of_end(server)
-    return "it ended, and nobody saw how" + (f"; its last words: {words}" if words else "")
+    return "it ended, and its end was not observed" + (f"; its log says: {words}" if words else "")
 
 
 def _log_part(path: Path, workspace: Path) -> LogPart:

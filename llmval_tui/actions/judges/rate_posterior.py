@@ -1,6 +1,6 @@
 """What the trials of a search say together: a probability for each candidate of the highest rate that holds.
 
-One trial is evidence and no proof: close to the highest rate its outcome varies with the seed, and on a noisy host a
+One trial is evidence and not proof: close to the highest rate its outcome varies with the seed, and on a noisy host a
 stall fails a trial at any rate. So a trial at rate q holds with the probability
 
     LUCK + (1 − d − LUCK) · Φ(ln(r / q) / s)

@@ -142,7 +142,7 @@ def _slow(fleet: Fleet) -> list[Gate]:
     gates = [Gate(f"slow node {name}", Outcome.FAIL, "; ".join(why.get(name, [])), "like the others") for name in named]
     open_ = [name for name in repeat_wanted(fleet.statistics)[0] if name not in named and not _repeated(fleet, name)]
     if open_:
-        reason = "an outlier of one measurement, which was not repeated, so nothing is said against it"
+        reason = "an outlier of one measurement, which was not repeated, so it is not called slow"
         gates.append(Gate("slow nodes", Outcome.PASS, f"suspected: {fold(open_)}", "none named", reason))
     elif not named and (smallest := _smallest(fleet)) is not None:
         bound = f"none; {smallest:.1%} would have been found"

@@ -66,7 +66,7 @@ def read_fence(code: Code, sentence: Sentence) -> Fence:
 
 
 def _typed(lines: list[str], first: int, has_dollar: bool) -> tuple[list[tuple[str, int]], str | None]:
-    """The lines behind a prompt, with their continuation lines; or why they cannot be told."""
+    """The lines after a prompt, with their continuation lines; or why they cannot be told apart."""
     taken: list[tuple[str, int]] = []
     continued = False
     for number, line in enumerate(lines):

@@ -1,6 +1,7 @@
 """The words that keep a command from starting: before a code, behind it, or in what stands above it.
 
-A code is one mark in its sentence (`sentences.MARK`). The patterns are general; they name no program and no list.
+A code span or a block is one mark in its sentence (`sentences.MARK`). The patterns are general: they name no
+program and no list.
 """
 
 from dataclasses import dataclass

@@ -128,7 +128,7 @@ def _mention(view: ItemView) -> Reading | None:
     roles = {one.role for one in view.candidates if is_struck_or_quoted(one) is None}
     if roles != {Role.MENTION}:
         return None
-    return Reading(Kind.MANUAL, f"it speaks of “{view.candidates[0].code.text}” and does not say to run it", MANUAL)
+    return Reading(Kind.MANUAL, f"it mentions “{view.candidates[0].code.text}” and does not say to run it", MANUAL)
 
 
 def _hindered(name: str, question: str) -> "_Answer":
@@ -239,8 +239,8 @@ RULES: tuple[Rule, ...] = (
     Rule("nothing to run", "has no command, neither in a code span nor in a fenced block", _nothing),
     Rule("prohibition", "says not to run it: “do not”, “never”, “avoid”, “instead of”", _prohibition),
     Rule("no place to run", "has it only struck out, in a quotation or in a table", _no_place),
-    Rule("mention", "speaks of a script or a command: “review”, “edit”, “upload”, “make … executable”", _mention),
-    Rule("past", "tells what was done: “was run”, “ran”, “the old way”", _hindered("past", "Shall it run now")),
+    Rule("mention", "mentions a script or a command: “review”, “edit”, “upload”, “make … executable”", _mention),
+    Rule("past", "reports what was done: “was run”, “ran”, “the old way”", _hindered("past", "Shall it run now")),
     Rule(
         "another actor",
         "leaves it to somebody else: “ask the site team to”, “CI runs”, “by the vendor”",

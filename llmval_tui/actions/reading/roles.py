@@ -126,7 +126,7 @@ _MENTION_VERB = lazy_pattern(
 )
 
 
-# Words of a command that changes something, and the verbs by which a sentence asks for that.
+# Words of a command that changes something, and the verbs with which a sentence asks for it.
 _CHANGES = lazy_pattern(
     r"\s(?:install|add|apply|create|delete|remove|enable|disable|set|init|push|deploy|restart|stop|start|upgrade|update"
     r"|reset|drain|reload|patch|scale|rollout)\b|^(?:sudo\s+)?(?:chmod|chown|rm|mkdir|cp|mv|ln|dd|mkfs\S*|modprobe|rmmod"

@@ -268,7 +268,7 @@ def _own_work(command: "Command", workspace: Path, runner_python: str | None) ->
 
 
 def _torchrun_words(command: "Command") -> list[str] | None:
-    """The words of torchrun in whose place llmval's launcher starts; None if the command starts something else."""
+    """The words of torchrun, which llmval's launcher replaces; None if the command starts something else."""
     words = command.argv[1:]
     launcher = str(bundled("runners") / "llmval_runners" / "process" / "launch.py")
     if words[:1] != [launcher] or "--" not in words:

@@ -81,7 +81,7 @@ def _end_gates(run: Run, known: ServerStatus) -> list[Gate]:
     if known.stopped is None:
         if status.cancelled:
             return []  # the gate of the cancel says it
-        problem = known.problem or "it ended, and nobody saw why"
+        problem = known.problem or "it ended, and its end was not observed"
         return [Gate("server alive", Outcome.FAIL, code_text(code), "alive until llmval ends it", problem)]
     alive = Gate("server alive", Outcome.PASS, f"until it was ended by {known.stopped}", "alive until llmval ends it")
     steps = "; ".join(known.stop) or "its end was not observed"

@@ -31,7 +31,6 @@ from llmval_tui.report.pages.markdown_page import markdown_page
 from llmval_tui.report.pages.text_page import text_page
 from llmval_tui.runs.definitions import define
 
-FORMATS = ("text", "md", "html", "json")
 _KINDS = {BETTER: "pass", WORSE: "fail"}
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from llmval_tui.telemetry.engine.exposition import TIMES
 from llmval_tui.telemetry.sample import EngineSample, Sample, TimeTotal
 
-_GAUGES = ("running", "waiting", "kv_cache_used_percent")
 _COUNTERS = ("preemptions", "prefix_cache_queries", "prefix_cache_hits", "prompt_tokens", "generation_tokens")
 
 
@@ -25,9 +24,6 @@ class EngineWindow:
 
     engine: str | None
     seconds: float  # between the two answers
-    running_max: float | None
-    waiting_max: float | None
-    kv_cache_used_max_percent: float | None
     counts: dict[str, float | None] = field(default_factory=dict)  # the growth of each counter
     times: dict[str, TimeTotal | None] = field(default_factory=dict)  # of the requests that ended in between
     processes: tuple[ProcessLoad, ...] | None = None  # the busiest first
@@ -57,7 +53,6 @@ def engine_window(
     """
     first: EngineSample | None = None
     last: EngineSample | None = None
-    highest: dict[str, float | None] = {}
     restarted = False
     for sample in samples:
         answer = sample.engine
@@ -67,13 +62,10 @@ def engine_window(
             continue
         begins = start_ns is not None and answer.mono_ns <= start_ns
         if first is None or begins or (last is not None and last.engine is None and answer.engine is not None):
-            first, last, highest, restarted = answer, answer, {}, False
+            first, last, restarted = answer, answer, False
         else:
             restarted |= _fell(last, answer)
             last = answer
-        for name in _GAUGES:
-            values = (highest.get(name), getattr(answer, name))
-            highest[name] = max((value for value in values if value is not None), default=None)
         if end_ns is not None and answer.mono_ns >= end_ns and not begins:
             break
     if first is None or last is None or first is last:
@@ -83,9 +75,6 @@ def engine_window(
     return EngineWindow(
         engine=last.engine,
         seconds=seconds,
-        running_max=highest["running"],
-        waiting_max=highest["waiting"],
-        kv_cache_used_max_percent=highest["kv_cache_used_percent"],
         counts={name: None if restarted else _grown(getattr(first, name), getattr(last, name)) for name in _COUNTERS},
         times={name: None if restarted else _between(first.times.get(name), last.times.get(name)) for name in TIMES},
         processes=processes,

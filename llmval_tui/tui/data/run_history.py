@@ -24,7 +24,7 @@ class RunRow:
     state: State
     outcome: Outcome | None  # None: not judged
     began_s: float | None  # seconds since the epoch, as all times here
-    ended_s: float | None  # None: it runs, or nobody saw the end
+    ended_s: float | None  # None: it runs, or its end was not observed
     judged_s: float | None
     figures: tuple[Figure, ...] = ()
     gates: tuple[int, int] | None = None  # passed, all

@@ -92,7 +92,7 @@ def in_short(reason: str) -> str:
 
 
 def stands_on(status: StepStatus) -> str:
-    """What a reviewer asks next, in at most 17 cells."""
+    """What the step's state rests on, in at most 17 cells."""
     basis, verdict = status.basis, status.verdict
     if status.state is StepState.RUNNING:
         return "run of now"

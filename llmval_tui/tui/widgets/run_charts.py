@@ -112,7 +112,7 @@ class RunCharts:
         return metric.recent.buckets() if fine else metric.buckets
 
     def _step_s(self, axis: TimeAxis, *metrics: MetricSeries | None) -> float:
-        """The seconds of which a chart shows one value: a dot's, or more if the values or their buckets are wider."""
+        """The seconds that one drawn value covers: those of a dot, or more if the values or their buckets are wider."""
         known = [metric for metric in metrics if metric is not None]
         steps = [max(metric.recent.step_s, self._buckets(metric).width_s) for metric in known]
         return coarser(axis, max(steps, default=0.0)).dot_s
@@ -242,7 +242,7 @@ def signs(glyphs: Glyphs) -> tuple[str, str]:
 
 
 def dot_words(axis: TimeAxis, step_s: float) -> str:
-    """The time of which a chart shows one value: that of a dot, or that of several if the values are further apart."""
+    """The time that one drawn value covers: that of a dot, or of several if the values are further apart."""
     return f"{'a dot' if step_s <= axis.dot_s * (1 + 1e-9) else 'a step'} = {dot_width(step_s)}"
 
 

@@ -13,7 +13,7 @@ from llmval_runners.process.files import check_writable
 
 
 def check_files(options: CollectiveOptions) -> dict[str, Any] | None:
-    """The baseline, if any. Raises Refused: the record could not be written, or the baseline is none."""
+    """The baseline, if any. Raises Refused: the record could not be written, or the baseline is not one."""
     path = options.output_json
     if path is not None:
         check_writable(path, "--output-json")

@@ -91,7 +91,7 @@ def disagreement(facts: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def warnings(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is not a reason to stop, and may explain a figure."""
+    """Facts that do not stop the test and may explain a figure."""
     found = []
     for name in sorted({name for one in facts for name in one["environment"] if name.startswith("NCCL_")}):
         values = {one["environment"].get(name) for one in facts}

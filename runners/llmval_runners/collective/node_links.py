@@ -1,10 +1,10 @@
 """Which node, adapter or link is slow, from the bandwidths of every pair of nodes. No torch.
 
-Intersection: a node is slow if what it has in common with all its partners is slowness, so the median of its links is
+A node is slow if its links to all its partners are slow, so the median of its links is
 compared with those of the other nodes; on a slow node, the places (GPU and adapter) that are slow on their own are
 named. A link is slow if it is slower than the links between other nodes while both of its nodes are as fast as others:
 then it is the path between them. The rule is that of `outliers.py`: further than `LEAST_…` and than 3.5 robust standard
-deviations below the median. With fewer than `FEWEST_NODES` nodes nobody is named.
+deviations below the median. With fewer than `FEWEST_NODES` nodes no node is named.
 
 The suspects are measured again, in some of the rounds that they were in, and named if that says the same.
 """
@@ -85,8 +85,8 @@ class Judged:
 def judge(links: Mapping[Link, Rates], nodes: int) -> Judged:
     """The slow nodes and links."""
     if nodes < FEWEST_NODES:
-        few = f"{nodes} nodes: fewer than {FEWEST_NODES} have no spread to go by"
-        return Judged(reason=f"{few}, compare with a baseline")
+        few = f"{nodes} nodes: fewer than {FEWEST_NODES} show no spread"
+        return Judged(reason=f"{few}, so compare with a baseline")
     medians = {node: median(_of(links, node)) for node in range(nodes) if _of(links, node)}
     node_limit = threshold(list(medians.values()), LEAST_GPU_SHORTFALL) if medians else None
     if node_limit is None:

@@ -2,8 +2,8 @@
 
 The ranks of a replica have a process group of their own, so no collective leaves it. The leaders (the first rank of
 each replica) exchange a few small messages, and at the end their samples, through the store at which torchrun's agents
-met. A leader tells once a second that it lives. The first replica that ends early says why, and all others end too: a
-measurement over all nodes is over then.
+met. Each leader reports once a second that it is alive. The first replica that ends early says why, and all others end
+too: a measurement over all nodes is over then.
 """
 
 import json
@@ -264,7 +264,7 @@ class Replicas:
                 self._ended = json.loads(store.get(_ENDED))
 
     def _watch(self, store: Store) -> None:
-        """Tell that this leader lives, and look whether the others do: rank 0 at all of them, they at rank 0."""
+        """Report that this leader is alive, and look whether the others are: rank 0 at all of them, they at rank 0."""
         own, seen = self.place.replica, dict[int, tuple[int, float]]()
         watched = self.others() if own == 0 else range(1)
         try:

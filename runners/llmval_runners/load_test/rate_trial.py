@@ -14,7 +14,7 @@ HOLDS, FAILS, INVALID = "holds", "fails", "invalid"
 # Seconds per second of load: half of what a window alone may have. The limits of a service level are often so loose, or
 # the trials so short, that an overload ends before it breaks them; a rate found is then at most 5 % above capacity.
 MAX_SLOPE = MAX_TTFT_SLOPE / 2
-BRACKET, REPEAT, BISECT, UPPER, CONFIRM = PURPOSES = ("bracket", "repeat", "bisect", "upper", "confirm")
+BRACKET, REPEAT, BISECT, UPPER, CONFIRM = ("bracket", "repeat", "bisect", "upper", "confirm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SearchConfig:
 
 @dataclass(frozen=True, slots=True)
 class NextTrial:
-    """The next trial: its rate in requests/s, its purpose (`PURPOSES`), and its seed."""
+    """The next trial: its rate in requests/s, its purpose (`BRACKET` …), and its seed."""
 
     number: int
     qps: float

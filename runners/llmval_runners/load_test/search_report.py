@@ -1,4 +1,4 @@
-"""What is told of a search for the highest rate: its record, its outcome in one sentence, and each trial."""
+"""What is reported of a search for the highest rate: its record, its outcome in one sentence, and each trial."""
 
 import math
 from typing import Any
@@ -106,7 +106,7 @@ def sentence(search: Search) -> str:
 
 
 def report_trial(events: EventLog, search: Search, trial: Trial) -> None:
-    """Tell a trial to the dashboard and the terminal."""
+    """Report a trial to the dashboard and the terminal."""
     events.metrics(
         {
             "trial_qps": trial.target_qps,

@@ -23,11 +23,11 @@ class SentRequest(Protocol):
     def token_times(self) -> "array[float]": ...
     @property
     def input_tokens(self) -> int | None:
-        """None: only the server counts them, and it has not told."""
+        """None: only the server counts them, and it has not reported them."""
 
     @property
     def received_tokens(self) -> int | None:
-        """The output tokens so far; None: only the server counts them, and it has not told."""
+        """The output tokens so far; None: only the server counts them, and it has not reported them."""
 
     @property
     def first_token_s(self) -> float | None: ...

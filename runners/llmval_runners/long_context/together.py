@@ -20,7 +20,7 @@ def replica_json(value: Mapping[str, Any], facts: Mapping[str, Any]) -> Value:
 def together(own: Mapping[str, Any], replicas: Sequence[Value], ranks: int, early: str | None = None) -> Value:
     """The record of all: `own` is rank 0's. Throughput and energy add; a time is that of the slowest replica.
 
-    A replica without lengths has told nothing of its own.
+    A replica without lengths has reported nothing of its own.
 
     Args:
         own: the record of rank 0's replica.
@@ -47,7 +47,7 @@ def together(own: Mapping[str, Any], replicas: Sequence[Value], ranks: int, earl
 
 
 def _length(entries: Sequence[Value | None], ranks: int) -> Value:
-    """One length on all replicas; None for one that has told nothing."""
+    """One length on all replicas; None for one that has reported nothing."""
     known = [entry for entry in entries if entry is not None]
     states = [entry["status"] if entry is not None else "not_run" for entry in entries]
     passed = set(states) == {"passed"}

@@ -152,7 +152,7 @@ class Probe:
             )
 
     async def settle(self, bodies: Bodies) -> None:
-        """Wait until the server has done with what was given up: a short request is answered. No matter how."""
+        """Wait until the server has finished what was given up: a short request is answered. No matter how."""
         await self._ask(bodies, Arrival(0, 0.0, 2 * SHORT, 1))
 
     def _words(self, served: Served, words: tuple[str, ...]) -> Bodies:

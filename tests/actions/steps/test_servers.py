@@ -240,7 +240,7 @@ def user_run(workspace: Workspace, server: Run, ended: str) -> Run:
          Outcome.FAIL, "it was ended by item 2.6"),
         (ServerStatus(ready_s=5.0, problem="it ended while it served (exit 7): boom"), "2026-01-02T03:11:00Z",
          Outcome.FAIL, "it ended while it served (exit 7): boom"),
-        (ServerStatus(ready_s=5.0), "2026-01-02T03:11:00Z", Outcome.FAIL, "it ended, and nobody saw how"),
+        (ServerStatus(ready_s=5.0), "2026-01-02T03:11:00Z", Outcome.FAIL, "it ended, and its end was not observed"),
     ],
 )  # fmt: skip
 def test_an_item_is_judged_late_by_what_is_known_of_its_server(

@@ -20,7 +20,7 @@ def result(count: int, late: float, first: float, last: float, **ours: Any) -> L
 def window(count: float = 10, **means: Any) -> EngineWindow:
     times = {name: None if mean is None else TimeTotal(mean * count, count) for name, mean in means.items()}
     processes = (ProcessLoad(7, "APIServer", 1.0), ProcessLoad(8, "EngineCore", 0.4), ProcessLoad(9, "idle", 0.0))
-    return EngineWindow("vLLM", 10.0, 8, 2, 50, {"preemptions": 0.0}, times, processes, 1.4)
+    return EngineWindow("vLLM", 10.0, {"preemptions": 0.0}, times, processes, 1.4)
 
 
 SERVER = result(10, late=0.010, first=0.3, last=1.010)

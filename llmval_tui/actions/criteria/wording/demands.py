@@ -1,4 +1,4 @@
-"""What a demand is not: success, which the exit code answers, and how or when the operator runs something."""
+"""Words that demand nothing of the output: success, which the exit code shows, and how or when something is run."""
 
 import re
 
@@ -54,7 +54,7 @@ _FAILS_BEFORE = re.compile(
 
 
 def must_fail(text: str) -> re.Match[str] | None:
-    """The words of the marked text by which a command must fail, so that exit code 0 would be wrong."""
+    """The words that demand a failing command (“exits with 3”), for which exit code 0 would be wrong."""
     return _FAILS.search(text) or _FAILS_BEFORE.search(text)
 
 

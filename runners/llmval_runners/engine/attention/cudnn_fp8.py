@@ -148,7 +148,7 @@ class Fp8Sdpa:
 
 
 def result_scale(largest: torch.Tensor) -> torch.Tensor:
-    """The factor, float32 [1], by which a result with values up to `largest` uses all of E4M3's range."""
+    """The factor, float32 [1], that stretches a result with values up to `largest` over all of E4M3's range."""
     return RESULT_MAX / largest.float().clamp(min=1e-6).reshape(1)
 
 
