@@ -46,6 +46,7 @@ CASES: tuple[tuple[str, str, str | None], ...] = (
         "superbench_diagnosis.jsonl",
         "diagnosis_summary.jsonl",
     ),
+    ("lm_eval --tasks gsm8k,hellaswag --output_path a", "lm_eval.json", "results_2026-01-02.json"),
     ("mlperf", "mlperf_log_summary.txt", "mlperf_log_summary.txt"),
 )
 ROOT = Path(__file__).parents[1]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from llmval_tui.actions.tools import nccl_tests, perftest, stream
+from llmval_tui.actions.tools import lm_eval, nccl_tests, perftest, stream
 from llmval_tui.actions.tools.command_line import is_python, starts
 from llmval_tui.actions.tools.dcgm_diag import DcgmDiag
 from llmval_tui.actions.tools.fio import Fio
@@ -41,12 +41,19 @@ _TOOLS: dict[tuple[str, ...], type[Tool]] = {
     ("fio",): Fio,
     **{(name,): perftest.Perftest for name in perftest.PROGRAMS},
     **{(name,): stream.Stream for name in stream.PROGRAMS},
+    **{(name,): lm_eval.LmEval for name in lm_eval.PROGRAMS},
     ("sb", "run"): SuperBenchRun,
     ("sb", "result", "diagnosis"): SuperBenchDiagnosis,
     **{(name,): nccl_tests.NcclTests for name in nccl_tests.PROGRAMS},
     **{(f"{name}_mpi",): nccl_tests.NcclTests for name in nccl_tests.PROGRAMS},
 }
 _LONGEST = max(map(len, _TOOLS))
+# Words with which a tool measures nothing.
+_NO_MEASUREMENT: dict[type[Tool], frozenset[str]] = {
+    GpuBurn: frozenset({"-l", "-h"}),
+    Fio: frozenset({"--version", "-v", "--help", "-h", "--parse-only", "--enghelp", "--cmdhelp"}),
+    lm_eval.LmEval: lm_eval.NO_EVALUATION,
+}
 
 
 def tool_of(argv: Sequence[str]) -> Tool | None:
@@ -59,13 +66,7 @@ def tool_of(argv: Sequence[str]) -> Tool | None:
             reader = _TOOLS.get(tuple(words[:length]))
             if reader is TrtllmBench and not set(BENCHMARKS) & set(words):
                 continue
-            if reader is GpuBurn and {"-l", "-h"} & set(words):
-                continue
-            if reader is Fio and {"--version", "-v", "--help", "-h", "--parse-only", "--enghelp", "--cmdhelp"} & set(
-                words
-            ):
-                continue
-            if reader is not None:
+            if reader is not None and not _NO_MEASUREMENT.get(reader, frozenset()) & set(words):
                 return reader(tuple(words[length:]), elsewhere=elsewhere)
     return None
 

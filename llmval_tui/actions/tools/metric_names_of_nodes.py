@@ -1,4 +1,4 @@
-"""What words mean in the results of fio, perftest and STREAM; `metric_names` asks here."""
+"""What words mean in the results of fio, perftest, STREAM and lm_eval; `metric_names` asks here."""
 
 import re
 from collections.abc import Callable
@@ -53,4 +53,16 @@ def of_stream(text: str, unit: str | None) -> str | None:
     return "slowest" if re.fullmatch(rf"|(?:stream |memory |best )*{_SPEED}", text) else None
 
 
-OF_TOOL: dict[str, Callable[[str, str | None], str | None]] = {"perftest": of_perftest, "STREAM": of_stream}
+def of_lm_eval(text: str, unit: str | None) -> str | None:
+    """`mmlu.acc` for “mmlu accuracy”, and `acc` for “accuracy”; other metrics have the tool's own names."""
+    task, _, last = text.rpartition(" ")
+    if last not in ("acc", "accuracy") or unit is not None:
+        return None
+    return f"{task.replace(' ', '_')}.acc" if task else "acc"
+
+
+OF_TOOL: dict[str, Callable[[str, str | None], str | None]] = {
+    "perftest": of_perftest,
+    "STREAM": of_stream,
+    "lm_eval": of_lm_eval,
+}

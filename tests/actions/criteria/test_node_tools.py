@@ -1,4 +1,4 @@
-"""The words of an item against the real output of fio, perftest and STREAM."""
+"""The words of an item against the real output of fio, perftest, STREAM and lm_eval."""
 
 import shlex
 
@@ -56,6 +56,27 @@ def test_a_demand_on_the_output(workspace, item, log, expected):
 
 
 @pytest.mark.parametrize(
+    ("demand", "expected"),
+    [
+        ("gsm8k exact_match >= 0.75", PASS),
+        ("gsm8k exact_match >= 0.80", FAIL),  # the worst of its filters counts
+        ("gsm8k exact_match flexible-extract >= 0.80", PASS),
+        ("gsm8k strict-match exact_match >= 0.80", FAIL),
+        ("exact_match >= 0.75", PASS),
+        ("hellaswag acc ≥ 0.55", PASS),
+        ("hellaswag accuracy at least 0.60", FAIL),
+        ("hellaswag acc_norm ≥ 0.80", FAIL),
+        ("mmlu acc ≥ 0.1", UNCLEAR),
+        ("hellaswag acc ≥ 55 %", UNCLEAR),  # a share is from 0 to 1
+    ],
+)
+def test_a_demand_on_the_scores_of_lm_eval(workspace, demand, expected):
+    command = "lm_eval --tasks gsm8k,hellaswag --output_path artifacts/acc"
+    files = {"artifacts/acc/m/results_2026.json": (RESULTS / "lm_eval.json").read_text()}
+    assert outcome(workspace, f"`{command}`: {demand}", LM_EVAL, files) is expected
+
+
+@pytest.mark.parametrize(
     ("item", "output"),
     [
         ("`llama-bench -m m.gguf` tg128 ≥ 35 t/s", LLAMA_BENCH),
@@ -69,9 +90,9 @@ def test_a_format_without_a_reader_never_passes_a_figure_that_it_misses(workspac
     assert outcome(workspace, item, output) is not PASS
 
 
-def outcome(workspace, item, output):
+def outcome(workspace, item, output, files=None):
     text = item.split("`")[1]
-    run = run_with(workspace, stdout=output, text=item, command=Command("main", shlex.split(text), text))
+    run = run_with(workspace, stdout=output, files=files, text=item, command=Command("main", shlex.split(text), text))
     claims = claims_of(workspace.context(item).step, (WrittenCommand(text, 1),), None)
     outcomes = {gate.outcome for gate in criteria_gates(run, claims)}
     return next((one for one in (FAIL, UNCLEAR) if one in outcomes), PASS if outcomes else UNCLEAR)
