@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--keys", default="", help="keys to press: Textual's names, separated by spaces")
     parser.add_argument("--size", default="160x50")
-    parser.add_argument("--theme")
+    parser.add_argument("--theme", default="dark")
     parser.add_argument("--preset", choices=["smoke"])
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--wait", type=float, default=1.0, help="seconds from the last key to the picture")

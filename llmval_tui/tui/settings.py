@@ -19,7 +19,7 @@ class LaunchSettings:
     gpus: tuple[int, ...] | None = None
     runner_python: str | None = None
     readonly: bool = False
-    theme: str | None = None  # None: `dark`, or `mono` if NO_COLOR is set
+    theme: str | None = None  # None: by the terminal, see `find_theme`
     interval: float = 1.0  # seconds between two snapshots of the files, and between two samples of the hardware
     ascii: bool = False
     mouse: bool = True

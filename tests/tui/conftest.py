@@ -94,6 +94,7 @@ def dashboard(
     monkeypatch.setattr("platform.node", lambda: "node-7")
     monkeypatch.setattr("llmval_tui.tui.widgets.bars.driver_version", lambda: "580.159.04")
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("TERM", "xterm-256color")  # the theme without a name depends on the terminal
 
     def make(second: float = 200.5, **changes: object) -> Dashboard:
         given = {"workspace": workspace.root, "checklist": workspace.checklist, "interval": 0.1, **changes}

@@ -69,13 +69,23 @@ def theme_files(environment: Mapping[str, str]) -> dict[str, Path]:
 
 
 def find_theme(name: str | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The theme of that name; without a name `dark`, or `mono` if NO_COLOR is set (https://no-color.org).
+    """The theme of that name; without a name `dark`, `mono` if NO_COLOR is set (https://no-color.org), or `ansi` in a
+    terminal of sixteen colours, in which those of `dark` would be the nearest of them: grey bars and white charts.
 
     Raises:
         Refused: the theme does not exist.
     """
-    wanted = name or ("mono" if environment.get("NO_COLOR") else "dark")
+    usual = "mono" if environment.get("NO_COLOR") else "ansi" if has_sixteen_colours(environment) else "dark"
+    wanted = name or usual
     files = theme_files(environment)
     if wanted not in files:
         raise Refused(f"there is no theme {wanted!r}: choose one of {', '.join(files)}.")
     return files[wanted]
+
+
+def has_sixteen_colours(environment: Mapping[str, str]) -> bool:
+    """Whether the terminal has no more colours, by the same rule by which they are then sent."""
+    if environment.get("COLORTERM", "").strip().casefold() in ("truecolor", "24bit"):
+        return False
+    term = environment.get("TERM", "").strip().casefold()
+    return term not in ("", "dumb", "unknown") and term.rpartition("-")[2] not in ("256color", "kitty")

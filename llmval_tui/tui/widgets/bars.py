@@ -93,20 +93,22 @@ class Header(Bar):
         return found
 
     def _work(self, room: int) -> list[Span]:
+        """What runs, how far it is, and what waits: as much of it as fits."""
         state, glyphs = self.state, self.glyphs
         running = next((s for s in state.snapshot.steps if s.state is StepState.RUNNING), None)
         if running is None and state.snapshot.plan is None:
             return []
         sign = state.sign(running.step, running.state) if running else None
-        text = f"{glyphs.sign(sign)} {running.step.number} {sign.word}" if running and sign else "plan running"
+        texts = [f"{glyphs.sign(sign)} {running.step.number} {sign.word}" if running and sign else "plan running"]
         run = state.run
         if running and run and running.run and run.id == running.run.id and run.progress.fraction is not None:
-            text += f" {run.progress.fraction:.0%}"
+            texts.append(f"{texts[-1]} {run.progress.fraction:.0%}")
             if run.eta_s is not None:
-                text += f", {duration(run.eta_s)} left"
+                texts.append(f"{texts[-1]}, {duration(run.eta_s)} left")
         if state.snapshot.queued:
-            text += f", {len(state.snapshot.queued)} queued"
-        return [(text + "  ", "busy")] if cell_len(text) + 2 <= room else []
+            texts.append(f"{texts[-1]}, {len(state.snapshot.queued)} queued")
+        text = next((text for text in reversed(texts) if cell_len(text) + 2 <= room), None)
+        return [] if text is None else [(f"{text}  ", "busy")]
 
     def _replay(self) -> list[Span]:
         """The position and the speed of the replay."""

@@ -45,6 +45,7 @@ class Band:
     upper: tuple[str, ...]
 
 
+ROOM_FOR_LEGEND = 70  # columns of the chart of the rate for the legend in full and the note of the dot
 ROOM_FOR_SINCE = 60  # columns of a chart of a latency that says from when it counts
 BANDS = (
     Band("TTFT", ("ttft_p50_ms",), ("ttft_sched_p99_ms", "ttft_p99_ms")),
@@ -148,7 +149,8 @@ class RunCharts:
                 (full, "chart"),
                 (" completed  ", "text"),
                 (part, "gap"),
-                (" offered, not yet completed", "muted"),
+                # Short, because a narrow pane must also say how long a dot is.
+                (" offered, not yet completed" if width >= ROOM_FOR_LEGEND else " not yet completed", "muted"),
             ]
         else:
             kind, columns = Kind.AREA, columns_of(reached, axis, step_s)
@@ -164,6 +166,7 @@ class RunCharts:
             lane_note = f"{'v' if self.glyphs.ascii else '▾'} 5 % short of offered" if lane.strip() else ""
         shown = chosen_range(kind, whole, bound.value if bound else None, self.view.range)
         notes: list[Span] = [*self._drained(), *self._sent(), (dot_words(axis, step_s), "muted")]
+        notes.sort(key=lambda note: note[1] == "warn")  # the first to go is what is usual
         plot = Plot(kind, shown, limit=bound.value if bound else None, marks=self._marks(axis))
         return Chart(tuple(title), plot, columns, axis, tuple(notes), lane if lane.strip() else "", lane_note)
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
-from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES
+from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES, has_sixteen_colours
 from llmval_tui.tui.drawing.theme_styles import contrast, load_theme, parse_theme
 
 THEMES = sorted(bundled("themes").glob("*.toml"))
@@ -52,6 +53,27 @@ def test_no_color_takes_the_theme_without_colours() -> None:
     assert load_theme(None, {"NO_COLOR": "1"}).name == "mono"
     assert load_theme("dark", {"NO_COLOR": "1"}).name == "dark"
     assert load_theme(None, {}).name == "dark"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({"TERM": "xterm-16color"}, "ansi"),
+        ({"TERM": "screen"}, "ansi"),
+        ({"TERM": "linux"}, "ansi"),
+        ({"TERM": "xterm-16color", "NO_COLOR": "1"}, "mono"),
+        ({"TERM": "xterm-16color", "COLORTERM": "truecolor"}, "dark"),
+        ({"TERM": "tmux-256color"}, "dark"),
+        ({"TERM": "xterm-kitty"}, "dark"),
+        ({"TERM": "dumb"}, "dark"),
+    ],
+)
+def test_a_terminal_of_sixteen_colours_has_the_theme_of_sixteen(environment: dict[str, str], name: str) -> None:
+    assert load_theme(None, environment).name == name
+    assert load_theme("light", environment).name == "light"
+    console = Console(force_terminal=True, _environ=environment)
+    sent = console.color_system == "standard"
+    assert has_sixteen_colours(environment) is sent, "by the same rule as Rich"
 
 
 def test_the_operators_own_theme_wins(tmp_path: Path) -> None:
