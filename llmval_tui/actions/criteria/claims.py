@@ -185,8 +185,16 @@ def claims_of(
             for words in (marked(text, commands) for text in texts)
             if (match := must_fail(words.text))
         ]
-    found += [unreadable(one) for one in demanded_above(above, has_own=bool(found))]
+    for text, is_bound in demanded_above(above, has_own=bool(found)):
+        read = _of_text(text, commands) if is_bound else []
+        readable = bool(read) and all(_is_named_bound(one) for one in read)
+        found += [replace(one, text=f"{one.text} (above the item)") for one in read] if readable else [unreadable(text)]
     return tuple(dict.fromkeys(found))
+
+
+def _is_named_bound(one: Criterion) -> bool:
+    """Whether a criterion is a bound on a value that has a name, so that it can be found in the output of each item."""
+    return one.source == "output" and one.comparison in ("<", "<=", ">", ">=") and one.metric is not None
 
 
 def _of_text(text: str, commands: "Sequence[WrittenCommand | WrittenScript]") -> list[Criterion]:

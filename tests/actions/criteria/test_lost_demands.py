@@ -91,10 +91,34 @@ def test_a_value_between_two_signs_has_both_bounds() -> None:
 
 @pytest.mark.parametrize(
     "title",
-    ["Every command must print OK", "Must not find anything", "Thresholds: all latencies < 10 us", "No errors allowed"],
+    [
+        "Every command must print OK",
+        "Must not find anything",
+        "No errors allowed",
+        "≥ 400 GB/s",
+        "Troubleshooting: bandwidth below 300 GB/s",
+        "If busbw < 300 GB/s",
+        "Busbw ≥ 400 GB/s within 2 % of the reference",
+    ],
 )
 def test_a_demand_in_the_heading_is_one_of_each_item(title: str) -> None:
-    assert [one.text for one in criteria("- [ ] `journalctl -k -b`", title)] == [title]
+    (one,) = criteria("- [ ] `journalctl -k -b`", title)
+    assert one.unreadable and one.text == title
+
+
+@pytest.mark.parametrize(
+    ("title", "bounds"),
+    [
+        ("2. NCCL (busbw ≥ 400 GB/s)", [("busbw", ">=", 400.0)]),
+        ("Thresholds: all latencies < 10 us", [("latencies", "<", 10.0)]),
+        ("Load at 8 requests/s, p99 TTFT < 200 ms and TPOT < 30 ms", [("p99 TTFT", "<", 200.0), ("TPOT", "<", 30.0)]),
+    ],
+)
+def test_a_bound_in_the_heading_is_judged_for_each_item(title: str, bounds: list[tuple[str, str, float]]) -> None:
+    for item in ("- [ ] `./one`", "- [ ] Second: `./two`"):
+        found = criteria(item, title)
+        assert [(one.metric, one.comparison, one.bound) for one in found] == bounds
+        assert all(one.text.endswith(" (above the item)") and not one.unreadable for one in found)
 
 
 def test_a_demand_of_the_item_above_is_one_of_its_items() -> None:

@@ -90,9 +90,21 @@ def test_a_format_without_a_reader_never_passes_a_figure_that_it_misses(workspac
     assert outcome(workspace, item, output) is not PASS
 
 
-def outcome(workspace, item, output, files=None):
+@pytest.mark.parametrize(
+    ("heading", "output", "expected"),
+    [
+        ("Memory (triad ≥ 332 GB/s)", "stream.txt", PASS),
+        ("Memory (triad ≥ 340 GB/s)", "stream.txt", FAIL),
+        ("Memory (triad ≥ 332 GB/s)", "dcgm3.txt", UNCLEAR),  # the output of another tool
+    ],
+)
+def test_a_bound_of_the_heading_is_compared_with_the_result(workspace, heading, output, expected):
+    assert outcome(workspace, "`./stream`", (RESULTS / output).read_text(), above=(heading,)) is expected
+
+
+def outcome(workspace, item, output, files=None, above=()):
     text = item.split("`")[1]
     run = run_with(workspace, stdout=output, files=files, text=item, command=Command("main", shlex.split(text), text))
-    claims = claims_of(workspace.context(item).step, (WrittenCommand(text, 1),), None)
+    claims = claims_of(workspace.context(item).step, (WrittenCommand(text, 1),), None, above)
     outcomes = {gate.outcome for gate in criteria_gates(run, claims)}
     return next((one for one in (FAIL, UNCLEAR) if one in outcomes), PASS if outcomes else UNCLEAR)

@@ -27,6 +27,12 @@ _ONLY_SUCCESS = re.compile(
     _I,
 )
 _WHEN = re.compile(r"^\W*[\d.]+\s|\b(?:before|prior to|until|after)\b.*$", _I)
+# Such a figure is what is wrong, not what must hold: "Troubleshooting: bandwidth below 300 GB/s".
+_TROUBLE = re.compile(
+    r"\b(?:troubleshoot\w*|trouble|problems?|symptoms?|debug\w*|fix(?:ing|es)?|repair\w*|replac\w*|investigat\w*|analy[sz]\w*"
+    r"|degrad\w*|slow|low|poor|bad|broken|fail\w*|faults?|find|search|identify|alerts?|alarms?|incidents?|rma|reject\w*)\b",
+    _I,
+)
 # A bullet that is a name and its value: "CUDA Version 13.0", "MTU: 9000"; or a count: "8 GPUs".
 _NAMED_VALUE = re.compile(
     rf"\W*(?!(?:see|step|ticket|issue|takes?|about|since|until|on|in|at|by|for|from|with|owner|page|line|chapter|section)\b)"
@@ -40,8 +46,8 @@ _EXPECTED = re.compile(
 )
 
 
-def demanded_above(texts: tuple[str, ...], *, has_own: bool) -> Iterator[str]:
-    """The texts above an item that demand something of every item below them.
+def demanded_above(texts: tuple[str, ...], *, has_own: bool) -> Iterator[tuple[str, bool]]:
+    """The texts above an item that demand something of every item below them, and whether each may be a mere bound.
 
     Args:
         has_own: the item states demands of its own, so that a figure above it is that of other items.
@@ -52,7 +58,7 @@ def demanded_above(texts: tuple[str, ...], *, has_own: bool) -> Iterator[str]:
         words = _MUST.search(plain) or _NONE.search(plain)
         figures = not has_own and (comparisons_in(plain) or states_a_value(plain))
         if (words or figures) and not _ONLY_SUCCESS.fullmatch(duty) and not PROCEDURE.search(plain):
-            yield plain
+            yield plain, not words and not _TROUBLE.search(plain)
 
 
 def is_named_value(text: str) -> bool:
