@@ -64,7 +64,11 @@ def tick_groups(path: Path, store: RunStore) -> list[Step]:
                 continue
             bases = tick_bases(checklist, store, runs_by_step(checklist, store))
             found = [bases.get(child.key) for child in children]
-            sound = [basis for basis in found if basis is not None and not basis.stale and not basis.contradicted_by]
+            sound = [
+                basis
+                for basis in found
+                if basis is not None and not (basis.stale or basis.unreadable or basis.contradicted_by)
+            ]
             if len(sound) == len(children):
                 _record(checklist, step, list(zip(children, sound, strict=True)), store)
                 ticked.append(set_mark(path, step.key, True))

@@ -31,11 +31,14 @@ class StepState(StrEnum):
     INCONCLUSIVE = "inconclusive"
     REFUSED = "refused"  # on its nodes, before anything was started
     ASKING = "asking"  # waits for the operator's answer
-    UNREADABLE = "unreadable"  # a record of its newest run is damaged
+    UNREADABLE = "unreadable"  # a record of its newest run is damaged, or this user may not read its tick's evidence
 
 
 # The states of a tick with a record, from the best to the worst.
-TICK_STATES = (StepState.MEASURED, StepState.EXIT_CODE, StepState.BY_HAND, StepState.STALE, StepState.CONTRADICTED)
+TICK_STATES = (
+    StepState.MEASURED, StepState.EXIT_CODE, StepState.BY_HAND, StepState.UNREADABLE, StepState.STALE,
+    StepState.CONTRADICTED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +148,6 @@ def _ticked_state(basis: TickBasis | None) -> StepState:
         return StepState.TICKED
     if basis.contradicted:
         return StepState.CONTRADICTED
-    return StepState.STALE if basis.stale else _BY_BASIS[basis.rests_on]
+    if basis.stale:
+        return StepState.STALE
+    return StepState.UNREADABLE if basis.unreadable else _BY_BASIS[basis.rests_on]

@@ -43,6 +43,7 @@ class TickBasis:
     notes: tuple[Note, ...] = ()  # of a tick by hand, oldest first; of a group the items that it rests on
     of_group: bool = False  # its box follows the items below it
     stale: tuple[str, ...] = ()  # what changed, a phrase each: "artifacts/x.json changed since it was judged"
+    unreadable: tuple[str, ...] = ()  # what this user may not read, a phrase each; whether it changed is not known
     was_edited: bool = False  # the item, or its bounds beside the list, since it was ticked
     contradicted_by: str | None = None  # the newer run that failed
     contradicted: str | None = None  # as a phrase
@@ -51,7 +52,7 @@ class TickBasis:
     @property
     def phrase(self) -> str:
         """What the tick rests on and what is wrong with it, for people."""
-        parts = [text for text in (self.contradicted, *self.stale) if text]
+        parts = [text for text in (self.contradicted, *self.stale, *self.unreadable) if text]
         match self.rests_on:
             case RestsOn.BY_HAND:
                 note = self.notes[-1] if self.notes else None
@@ -156,7 +157,7 @@ def _bounds_changed(step: Step, line: TickLine, store: RunStore, settings: ListS
 
 def _of_group(basis: TickBasis, children: Sequence[Step], found: Mapping[Key, TickBasis]) -> TickBasis:
     """The basis of a group, which is as good as the ticks below it are now."""
-    stale, contradicted = list(basis.stale), basis.contradicted
+    stale, closed, contradicted = list(basis.stale), list(basis.unreadable), basis.contradicted
     for child in children:
         below = found.get(child.key)
         if below is None:
@@ -165,7 +166,9 @@ def _of_group(basis: TickBasis, children: Sequence[Step], found: Mapping[Key, Ti
             contradicted = contradicted or f"item {child.number} below it is contradicted"
         elif below.stale:
             stale.append(f"item {child.number} below it is stale")
-    return replace(basis, stale=tuple(stale), contradicted=contradicted)
+        elif below.unreadable:
+            closed.append(f"item {child.number} below it is unreadable")
+    return replace(basis, stale=tuple(stale), unreadable=tuple(closed), contradicted=contradicted)
 
 
 def standing_lines(lines: Sequence[TickLine]) -> list[TickLine]:
@@ -232,11 +235,12 @@ def _basis(
     was_edited: bool,
 ) -> TickBasis:
     line = standing[-1]
-    stale = [
-        f"{named_path(item.path)} {_WORDS[change]}"
+    changes = [
+        (change, f"{named_path(item.path)} {_WORDS[change]}")
         for item in line.evidence
         if (change := change_of(item, store.workspace, line.utc, verified.get((item.path, item.sha256))))
     ]
+    stale = [phrase for change, phrase in changes if change != "unreadable"]
     was_edited = was_edited or line.item_fingerprint not in (None, step.fingerprint)
     if was_edited:
         stale.append("the item's text was edited since")
@@ -254,6 +258,7 @@ def _basis(
         notes=notes_of(standing) if by_hand or not line.run_id else (),
         of_group=not by_hand and line.run_id is None,
         stale=tuple(stale),
+        unreadable=tuple(phrase for change, phrase in changes if change == "unreadable"),
         was_edited=was_edited,
         contradicted_by=failed.id if failed is not None else None,
         contradicted=contradicted,

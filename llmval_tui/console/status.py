@@ -198,8 +198,8 @@ def _evidence(item: StepStatus) -> tuple[str, str]:
         passed = verdict is not None and verdict.outcome is Outcome.PASS
         found = _file_and_hash(verdict.evidence if verdict and passed else ()) or (item.run.id if item.run else "")
         return _job_that_waits(item), found
-    if item.state in (StepState.CONTRADICTED, StepState.STALE):
-        return "", basis.contradicted or basis.stale[0]
+    if item.state in (StepState.CONTRADICTED, StepState.STALE, StepState.UNREADABLE):
+        return "", basis.contradicted or (*basis.stale, *basis.unreadable)[0]
     remark = ""
     if verdict is not None and verdict.outcome is not Outcome.PASS and basis.contradicts is None:
         remark = f"newest run {ADJECTIVES.get(verdict.outcome, verdict.outcome)}; "

@@ -12,6 +12,7 @@ from llmval_tui.report.first_screen import anchor_of, badge_of, item_of
 _KINDS = {
     StepState.MEASURED: "pass",
     StepState.STALE: "invalid",
+    StepState.UNREADABLE: "inconclusive",
     StepState.CONTRADICTED: "fail",
     StepState.PASSED: "pass",
     StepState.FAILED: "fail",

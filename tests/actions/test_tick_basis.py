@@ -140,6 +140,27 @@ def test_evidence_that_changed_makes_the_tick_stale(workspace: Any, change: str)
     assert item.basis.stale == (f"{FILE} {'is missing' if change == 'missing' else 'changed since it was judged'}",)
 
 
+def test_evidence_that_nobody_here_may_read_is_unreadable_and_not_stale(workspace: Any, monkeypatch: Any) -> None:
+    ticked(workspace)
+    closed = workspace.folder / FILE
+    stat = Path.stat
+
+    def denied(path: Path, **how: Any) -> os.stat_result:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    item = status(workspace)
+    assert item.state is StepState.UNREADABLE and item.basis is not None
+    assert item.basis.stale == () and item.basis.unreadable == (f"{FILE} cannot be read by you",)
+    assert item.basis.phrase.startswith(f"{FILE} cannot be read by you; ")
+    assert "1 unreadable" in tick_counts([item])
+    monkeypatch.setattr(Path, "stat", stat)
+    closed.unlink()
+    assert status(workspace).state is StepState.STALE
+
+
 def test_a_look_reads_no_evidence_and_verify_remembers_what_it_hashed(workspace: Any, monkeypatch: Any) -> None:
     ticked(workspace)
     path: Path = workspace.folder / FILE

@@ -75,7 +75,8 @@ def _need(status: StepStatus) -> str:
     if status.state is StepState.STALE and basis is not None:
         return clean_line("; ".join(basis.stale))
     if status.state is StepState.UNREADABLE:
-        return clean_line(status.problem or "a record is damaged")
+        closed = "; ".join(basis.unreadable) if basis is not None else ""
+        return clean_line(status.problem or closed or "a record is damaged")
     if status.state is StepState.ASKING and verdict is not None and verdict.question is not None:
         return "asks for a link" if verdict.question.get("kind") == "link" else "asks you"
     return in_short(clean_line(verdict.summary)) if verdict is not None else ""
@@ -113,6 +114,8 @@ def _ticked(basis: TickBasis) -> str:
         return "an edited item"
     if basis.stale:
         return "a changed file"
+    if basis.unreadable:
+        return "a closed file"
     if basis.rests_on is RestsOn.BY_HAND:
         count = sum(len(note.text.split()) for note in basis.notes)
         return f"note of {count} word{'s' if count != 1 else ''}"

@@ -158,7 +158,7 @@ def running_head(state: ScreenState, status: "StepStatus", run: "RunSnapshot", w
         tail += left_s if cell_len(tail + left_s) + 10 <= width else ""
         filled, empty = bar(progress.fraction, max(8, width - 2 - cell_len(tail)), glyphs)
         rows.append(row((" ", "text"), (filled, "busy"), (empty, "track"), (tail, "text")))
-    if status.basis is not None and (status.basis.contradicted or status.basis.stale):
+    if (basis := status.basis) is not None and (basis.contradicted or basis.stale or basis.unreadable):
         rows += basis_rows(status, width)
     return rows + remark_rows(run, width)
 
@@ -195,6 +195,8 @@ def basis_rows(status: "StepStatus", width: int) -> list[Row]:
         rows += labelled("contradicted", clean_line(basis.contradicted), "bad", width)
     for reason in basis.stale:
         rows += labelled("stale", clean_line(reason), "warn", width)
+    for reason in basis.unreadable:
+        rows += labelled("unreadable", clean_line(reason), "bad", width)
     by_run = f", run {basis.run_id}" if basis.run_id else ""
     role = "good" if status.state is StepState.MEASURED else "text"
     rows += labelled("tick rests on", f"{IN_WORDS[basis.rests_on]}{by_run}", role, width)
