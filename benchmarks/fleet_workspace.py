@@ -9,7 +9,7 @@ from pathlib import Path
 from llmval_tui.checklist.model import load
 from llmval_tui.fleet.configuration import of_intent
 from llmval_tui.fleet.differences import differences
-from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, How, Launcher
+from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, Launcher, LaunchKind
 from llmval_tui.fleet.manifest import write_manifest
 from llmval_tui.fleet.outliers import decide_all, group_of, repeat_wanted, statistics
 from llmval_tui.fleet.probe import NodeProbe
@@ -65,7 +65,7 @@ def make_fleet(
     step = load(checklist).steps[0]
     ref = StepRef(step.number, step.section, step.text, step.occurrence, "docs/llm_validation_checklist.md")
     folder = root / "artifacts" / "runs" / RUN_ID
-    launch = FleetLaunch(Launcher.SLURM, How.EACH, nodes, "python")
+    launch = FleetLaunch(Launcher.SLURM, LaunchKind.EACH, nodes, "python")
     intent = Intent(
         v=1, run_id=RUN_ID, action="command", step=ref, cwd=str(root), created_utc="2026-01-02T03:04:05Z",
         commands=[Command("main", ["true"], step.spans[0], nproc=GPUS)], order_ns=BEGAN_NS, launcher="slurm",

@@ -57,7 +57,7 @@ class Dashboard:
                 seconds = 0.0
 
     def shows(self, *words: str, seconds: float = 60) -> bool:
-        """Whether one of the words is on the screen, at the latest after so many seconds."""
+        """Whether one of the words comes on the screen within this many seconds."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if any(word in line for line in self.screen.display for word in words):
@@ -72,7 +72,7 @@ class Dashboard:
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def end(self, seconds: float = 60) -> int | None:
-        """Send SIGTERM; the exit code, or None if it lives on after so many seconds."""
+        """Send SIGTERM; the exit code, or None if it still runs after this many seconds."""
         self.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from llmval_tui.actions.step_state import runs_by_step
-from llmval_tui.actions.tick_basis import decided, notes_of, signature, standing_lines
+from llmval_tui.actions.tick_basis import decided, lines_of_tick, notes_of, signature
 from llmval_tui.checklist.edit import check_writable
 from llmval_tui.checklist.ledger import Entry, line_of, put_line, record
 from llmval_tui.checklist.model import StepKey, load
@@ -118,7 +118,7 @@ def _record(line: TickLine, store: RunStore) -> None:
     """Write the item's line in `docs/TODO.md`, with every note since its last run."""
     name = line.checklist or ""
     lines = [one for one in store.ticks.lines() if one.key == line.key and same_checklist(one.checklist, name)]
-    notes = notes_of(standing_lines(lines))
+    notes = notes_of(lines_of_tick(lines))
     entry = Entry(
         number=line.number,
         section=line.section,

@@ -1,4 +1,4 @@
-"""The figures that a run is known by: at most three, from the metrics of its verdict.
+"""The headline figures of a run: at most three, from the metrics of its verdict.
 
 A list of runs reads one small file of each run. Old verdicts have these metrics, too.
 """

@@ -100,14 +100,14 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
         if same_checklist(line.checklist, name):
             lines.setdefault(line.key, []).append(line)
     known = {step.key for step in checklist.steps}
-    orphans = [line for key, of_step in lines.items() if key not in known for line in standing_lines(of_step)[-1:]]
+    orphans = [line for key, of_step in lines.items() if key not in known for line in lines_of_tick(of_step)[-1:]]
     verified = read_verified(store)
     settings = _settings(checklist.path, store.workspace)
     found: dict[Key, TickBasis] = {}
     for step in checklist.steps:
         if not step.checked:
             continue
-        standing = standing_lines(lines.get(step.key, []))
+        standing = lines_of_tick(lines.get(step.key, []))
         own_runs = runs.get(step.key, ())
         if not standing and (unrecorded := _line_of_newest_run(own_runs)):
             standing = [unrecorded]
@@ -171,7 +171,7 @@ def _of_group(basis: TickBasis, children: Sequence[Step], found: Mapping[Key, Ti
     return replace(basis, stale=tuple(stale), unreadable=tuple(closed), contradicted=contradicted)
 
 
-def standing_lines(lines: Sequence[TickLine]) -> list[TickLine]:
+def lines_of_tick(lines: Sequence[TickLine]) -> list[TickLine]:
     """The lines that the tick rests on: the last run's, or all notes of a tick by hand since."""
     over = {line.tick_id for line in lines if line.kind in (BY_HAND, WITHDRAWN) and line.tick_id}
     found: list[TickLine] = []

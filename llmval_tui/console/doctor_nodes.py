@@ -13,7 +13,7 @@ from llmval_tui.console.options import checklist_path, print_object, workspace_o
 from llmval_tui.fleet import ssh
 from llmval_tui.fleet.configuration import Value
 from llmval_tui.fleet.differences import differences, fewer_gpus
-from llmval_tui.fleet.launch import FleetLaunch, How, Launcher
+from llmval_tui.fleet.launch import FleetLaunch, Launcher, LaunchKind
 from llmval_tui.fleet.node_list import fold, parse_nodes
 from llmval_tui.fleet.overview import Overview
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -46,7 +46,7 @@ def doctor_nodes(options: argparse.Namespace) -> int:
     """
     workspace = workspace_of(options)
     names = parse_nodes(options.nodes, workspace)
-    launch = FleetLaunch(Launcher.SSH, How.EACH, len(names), sys.executable, ssh=list(_ssh_words(options)))
+    launch = FleetLaunch(Launcher.SSH, LaunchKind.EACH, len(names), sys.executable, ssh=list(_ssh_words(options)))
     ssh.check_program(launch.ssh or ["ssh"])
     answers: dict[str, Answer] = ssh.on_all(names, lambda node: _ask(launch, node, options))
     found = differences({node: answer.configuration or {} for node, answer in answers.items()})

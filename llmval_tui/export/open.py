@@ -1,6 +1,6 @@
 """Opens an archive of another machine: looks at its structure, checks every file against the manifest, unpacks it.
 
-An archive comes from somebody else, so nothing in it is believed: not a name, not a size, not a kind of file. What
+An archive comes from somebody else, so nothing in it is trusted: not a name, not a size, not a kind of file. What
 llmval never writes is refused before anything is unpacked.
 """
 

@@ -42,7 +42,7 @@ def compare(run: Run, launch: FleetLaunch, job: JobStatus) -> tuple[Fleet, dict[
         for name, one in results.items():
             if one.outcome is NodeOutcome.FAIL and (why := excuse(name, job, lost, cancelled)) is not None:
                 results[name] = replace(one, outcome=NodeOutcome.INCONCLUSIVE, reason=f"{why}; {one.reason}")
-    # A collective measures all nodes at once: its figures accuse nobody alone.
+    # A collective measures all nodes at once: its figures single out no node.
     found = {} if launch.collective else statistics(results)
     if repeated := repeated_run(run):
         again = read_fleet(repeated)

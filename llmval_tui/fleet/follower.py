@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmval_tui.fleet.compare import excuse
 from llmval_tui.fleet.configuration import Value, of_intent
 from llmval_tui.fleet.differences import differences, fewer_gpus
-from llmval_tui.fleet.launch import How
+from llmval_tui.fleet.launch import LaunchKind
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.outliers import group_of, reasons, statistics
 from llmval_tui.fleet.overview import SILENT_S, NodeView, Overview, with_telemetry
@@ -35,7 +35,7 @@ from llmval_tui.telemetry.sample import Sample
 if TYPE_CHECKING:
     from llmval_tui.telemetry.dcgm.exporters import NodeTelemetry
 
-MOST_NODES_A_LOOK = 64  # of a large fleet, a look reads the files of so many; the next one those of others
+MOST_NODES_A_LOOK = 64  # of a large fleet, a look reads the files of this many; the next look reads others
 _SAMPLE_BACKLOG, _EVENT_BACKLOG = 64 << 10, 16 << 10
 _OF_OUTCOME = {
     NodeOutcome.PASS: NodeState.PASSED,
@@ -84,11 +84,11 @@ class FleetFollower:
         intent = run.intent
         begun = status.job is not None and status.job.state not in (None, *JOB_WAITS)
         views = [one.view(now, over=over, begun=begun, lost=lost.get(one.name), refused=refused) for one in followers]
-        if intent.how == How.COLLECTIVE:
+        if intent.how == LaunchKind.COLLECTIVE:
             # The verdict of the first node has the figures of all replicas: not its own.
             pairs = zip(views, followers, strict=True)
             views = [replace(view, metrics={}) if one.verdict is not None else view for view, one in pairs]
-        if intent.how == How.COLLECTIVE and status.job is not None:
+        if intent.how == LaunchKind.COLLECTIVE and status.job is not None:
             views = _excused(views, status.job, status.cancelled or run.cancelled_by())
         if fleet is not None:
             said = reasons(fleet.statistics)
@@ -256,7 +256,7 @@ class _NodeFollower:
 
 
 def _excused(views: Sequence[NodeView], job: JobStatus, cancelled: str | None) -> list[NodeView]:
-    """The nodes of one launch, without accusing those whose ranks failed because others ended."""
+    """The nodes of one launch, without blaming those whose ranks failed because others ended."""
     lost = [view.name for view in views if view.state is NodeState.LOST]
     found = []
     for view in views:

@@ -19,7 +19,7 @@ class Launcher(StrEnum):
     SSH = "ssh"
 
 
-class How(StrEnum):
+class LaunchKind(StrEnum):
     """What runs on them."""
 
     EACH = "each"  # the item's commands on every node, side by side
@@ -31,7 +31,7 @@ class FleetLaunch:
     """The decisions about the nodes of a run, made before its start."""
 
     launcher: Launcher
-    how: How
+    how: LaunchKind
     count: int  # of nodes
     python: str  # the interpreter that runs llmval; the same path on every node
     options: list[str] = field(default_factory=list)  # of sbatch
@@ -44,7 +44,7 @@ class FleetLaunch:
 
     @property
     def collective(self) -> bool:
-        return self.how is How.COLLECTIVE
+        return self.how is LaunchKind.COLLECTIVE
 
 
 def launch_of(intent: Intent) -> FleetLaunch:

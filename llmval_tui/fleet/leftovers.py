@@ -23,7 +23,7 @@ ENDS_S = 75.0  # for a part whose supervisor is asked to end it: SIGINT, and a r
 def end_supervised(part: Run) -> list[str]:
     """Cancel a part whose agent was killed and whose supervisor goes on; returns one sentence for each step taken.
 
-    A signal to its processes would look like a failure of the command, and accuse a healthy node. A part that was
+    A signal to its processes would look like a failure of the command, and blame a healthy node. A part that was
     cancelled before has had its time.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from llmval_tui.fleet.launch import PARAMETER, How, Launcher
+from llmval_tui.fleet.launch import PARAMETER, Launcher, LaunchKind
 from llmval_tui.fleet.node_state import NEEDS_A_PERSON, URGENCY, NodeState
 from llmval_tui.fleet.outliers import deviation, shortfall
 from llmval_tui.fleet.record import Difference, GroupStatistics, MetricStatistics
@@ -177,7 +177,7 @@ def metrics_of(overview: Overview) -> list[str]:
     counts = {
         name: sum(group.n for group in one.groups.values()) for name, one in overview.statistics.items()
     }  # fmt: skip
-    if not counts and overview.how == How.COLLECTIVE:
+    if not counts and overview.how == LaunchKind.COLLECTIVE:
         counts = Counter(name for node in overview.nodes for name, value in node.metrics.items() if value is not None)
     return sorted((name for name, count in counts.items() if count), key=lambda name: (-counts[name], name))
 

@@ -1,6 +1,6 @@
-"""A run's nodes over ssh: asking them, starting their agents detached, hearing of them, and fetching what they wrote.
+"""A run's nodes over ssh: asks them, starts their agents detached, follows their heartbeats, fetches what they wrote.
 
-Plain `ssh`, several at a time. clush and pdsh would start the same ssh, and tell only the greatest of the exit codes.
+Plain `ssh`, several at a time. clush and pdsh would start the same ssh, and report only the largest exit code.
 A connection may break at any time: the agents go on, and the next connection hears of them again.
 """
 
@@ -265,7 +265,7 @@ class Nodes:
         line = words(self.launch, node, f"tar -C {source} --exclude=./*.lock -cf - .")
         try:
             self._unpack(line, fresh)
-            if manifest_sha256 is None:  # its agent died before it hashed them: nobody vouches for a verdict
+            if manifest_sha256 is None:  # its agent died before it hashed them: its verdict is not trusted
                 (fresh / "verdict.json").unlink(missing_ok=True)
             else:
                 check_manifest(fresh, node, manifest_sha256)

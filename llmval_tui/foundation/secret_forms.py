@@ -34,7 +34,7 @@ _WORDS = re.compile(
     rb"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{40,}|dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{20,}|"
     rb"sntry[su]_[A-Za-z0-9+/=_-]{30,}|NRAK-[A-Z0-9]{20,}|fw_[A-Za-z0-9]{20,}|lsv2_[ps][tk]_[0-9a-f_]{32,}|"
     rb"rpa_[A-Za-z0-9]{20,}|xox[cd]-[A-Za-z0-9%+/=-]{20,}|ATBB[A-Za-z0-9_=.-]{24,}|ATATT[A-Za-z0-9_=.-]{30,}|"
-    rb"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[A-Za-z0-9+/]{24,}={0,2}|"  # a private key in base64, no certificate
+    rb"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[A-Za-z0-9+/]{24,}={0,2}|"  # a private key in base64, not a certificate
     rb"HRKU-[A-Za-z0-9_-]{36,}|LTAI[A-Za-z0-9]{16,}|AKID[A-Za-z0-9]{32}\b|AQVN[A-Za-z0-9_-]{35,}|bkua_[0-9a-f]{40}|"
     rb"CCIP(?:AT|RJ)_[A-Za-z0-9]+_[0-9a-f]{40}|cio[A-Za-z0-9]{32}\b|rubygems_[0-9a-f]{48}|oy2[a-z0-9]{43}\b|"
     rb"AKCp[A-Za-z0-9]{60,}|tgp_v1_[A-Za-z0-9_-]{40,}|csk-[a-z0-9]{40,}|jina_[A-Za-z0-9_-]{40,}|"

@@ -25,7 +25,7 @@ _CELLS = {
     b"  ": re.compile(rb"\S+(?:[ ]\S+)*"),
 }
 _RULE = re.compile(rb"^[\s|:+=-]+$")  # the line below the head of a table
-_PROSE = re.compile(rb",[ ]|\":[ ]|[{(]\s*\Z")  # a sentence, JSON or code, and no table of commas
+_PROSE = re.compile(rb",[ ]|\":[ ]|[{(]\s*\Z")  # a sentence, JSON or code, and not a table of commas
 _KEY_OF_JSON = re.compile(rb"[\"']\s*(?::|,[ ])\s*[\"']")
 _QUOTED_HEAD = re.compile(rb'"[ ]*,"')
 _BEFORE_HEAD = re.compile(rb"[\"'`>;(\[{=]|[:,][ ]")

@@ -181,7 +181,7 @@ def _by_item(runs: Sequence[Run]) -> dict[tuple[str, str, int], list[Run]]:
 
 
 def _thin(runs: Sequence[RunFacts]) -> None:
-    """Leave each line of the plots so many buckets that all of them together keep the page small."""
+    """Limit the buckets of each plotted line, so that the page stays small."""
     series = [track.series for run in runs for track in run.recording.tracks()]
     series += [one for run in runs for one in run.timeline.live.values()]
     drawn = [one for one in series if one.buckets]

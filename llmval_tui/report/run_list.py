@@ -114,7 +114,7 @@ def date_of(text: str) -> datetime:
     """A date or a time (UTC if it names no zone).
 
     Raises:
-        Refused: it is none.
+        Refused: it is neither.
     """
     try:
         moment = datetime.fromisoformat(text)

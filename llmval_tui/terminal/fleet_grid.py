@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from llmval_tui.actions.headline import headline
-from llmval_tui.fleet.launch import How
+from llmval_tui.fleet.launch import LaunchKind
 from llmval_tui.fleet.node_state import NodeState
 from llmval_tui.fleet.overview import NodeView, Overview
 from llmval_tui.telemetry.sample import GpuSample
@@ -36,7 +36,7 @@ class Grid:
     label: int  # terminal columns of the label before each row; 0: each cell has its name
 
     def rows(self, count: int) -> int:
-        """The terminal rows that so many nodes take."""
+        """The terminal rows for this many nodes."""
         return -(-count // self.columns) * self.lines
 
 
@@ -151,7 +151,7 @@ def _figure(overview: Overview, metric: str | None, node: NodeView) -> Span:
 
 def own_figure(overview: Overview, metric: str | None, node: NodeView) -> str:
     """The figure of a node's own replicas in one launch, where nothing is compared; "" if it is not known."""
-    value = node.metrics.get(metric) if metric is not None and overview.how == How.COLLECTIVE else None
+    value = node.metrics.get(metric) if metric is not None and overview.how == LaunchKind.COLLECTIVE else None
     figure = headline({metric: value})[0] if metric is not None and value is not None else None
     return number(figure.value) if figure is not None else ""
 
@@ -163,7 +163,7 @@ def signed(share: float) -> str:
 
 
 def remarkable(overview: Overview, metric: str, node: NodeView) -> bool:
-    """Whether a node's figure is worse by more than noise explains. Of few nodes nobody can say so."""
+    """Whether a node's figure is worse by more than noise explains. With few nodes that is not known."""
     worse, group = overview.worse(metric, node), overview.group(metric, node)
     return worse is not None and group is not None and worse > (group.smallest_findable or math.inf)
 

@@ -1,8 +1,8 @@
-"""While a key takes effect, nothing else takes the time of the thread that draws.
+"""While a key takes effect, nothing else uses the thread that draws.
 
-Three things did, and made one key in twenty twice as slow: Python collects garbage when many objects are new, which is
-in the middle of a frame; another thread that works gets the interpreter at each request; and a frame with what a timer
-has changed was drawn first, though the frame of the key shows that too. All of them can wait for a tenth of a second.
+Three things did, and made one key in twenty twice as slow. Python collects garbage when many objects are new, which is
+in the middle of a frame. A busy thread gets the interpreter whenever it asks. A frame for a timer was drawn first,
+although the frame of the key shows the same change. All of them can wait for a tenth of a second.
 """
 
 import asyncio

@@ -83,7 +83,7 @@ FRONT = "---\nname: Acceptance\nabout: one node\nlabels: [gpu]\ntasks:\n  - x\n#
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_front_matter_is_no_content(newline: str, mark: bytes) -> None:
+def test_front_matter_is_not_content(newline: str, mark: bytes) -> None:
     text = (FRONT + "\n- [ ] first\n").replace("\n", newline)
     checklist = parse(mark + text.encode(), Path("list.md"))
     (step,) = checklist.steps
@@ -101,7 +101,7 @@ def test_front_matter_is_no_content(newline: str, mark: bytes) -> None:
         "---\nname: x\n\n- [ ] first\n",
     ],
 )
-def test_lines_that_are_no_front_matter_stay_content(text: str) -> None:
+def test_lines_that_are_not_front_matter_stay_content(text: str) -> None:
     assert [step.text for step in steps(text)] == ["first"]
 
 
@@ -125,13 +125,13 @@ def test_what_stands_above_an_item() -> None:
 
 
 @pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u2028"])
-def test_a_box_behind_a_blank_that_is_none_for_markdown_is_no_task(blank: str) -> None:
+def test_a_box_after_a_space_that_markdown_does_not_know_is_not_a_task(blank: str) -> None:
     """markdown-it-py drops such blanks at the start of a paragraph; cmark-gfm does not."""
     text = f"- [ ] a\n* {blank}[x] b\n* {blank}\n  [x] c\n- [ ] d\n"
     assert [step.text for step in parse(text.encode(), Path("list.md")).steps] == ["a", "d"]
 
 
-def test_an_item_that_ends_in_a_pipe_above_a_rule_is_no_table() -> None:
+def test_an_item_that_ends_in_a_pipe_above_a_rule_is_not_a_table() -> None:
     assert [step.text for step in parse(b"- [ ] a\n- [x] b |\n---\n", Path("list.md")).steps] == ["a", "b |"]
     table = b"- [ ] a\n\n  x | y\n  --|--\n  1 | 2\n"
     assert [block.kind for block in parse(table, Path("list.md")).steps[0].blocks][1:] == ["table"] * 4

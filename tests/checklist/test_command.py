@@ -307,5 +307,5 @@ def test_a_tilde_that_bash_expands_after_an_appending_assignment_is_refused(word
         parse_command(f"python x.py {word}", now=datetime(2026, 1, 2), environment={"HOME": "/h"})
 
 
-def test_the_name_of_a_variable_is_no_placeholder():
+def test_the_name_of_a_variable_is_not_a_placeholder():
     assert parse_command("NN=1 make test", now=NOW, environment=ENVIRONMENT).environment == {"NN": "1"}

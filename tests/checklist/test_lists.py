@@ -84,7 +84,7 @@ def test_a_tick_changes_exactly_one_byte(path: Path) -> None:
         assert path.read_bytes() == before
 
 
-def test_a_number_that_is_none_of_the_steps_is_no_text(tmp_path) -> None:
+def test_a_number_that_no_step_has_is_not_searched_as_text(tmp_path) -> None:
     checklist = parse(b"- [ ] Kernel 5.10\n- [ ] Other\n", tmp_path / "l.md")
     with pytest.raises(Refused, match="has no step"):
         checklist.step("10")

@@ -32,7 +32,7 @@ def test_a_comment_holds_for_its_heading_and_the_headings_below_it(text: str, ex
     assert directives(text) == expected
 
 
-def test_the_comment_is_no_part_of_the_title() -> None:
+def test_the_comment_is_not_part_of_the_title() -> None:
     section = parse(f"## 1. Burn-in {STOP}\n- [ ] a\n".encode(), Path("list.md")).sections[0]
     assert (section.title, section.steps[0].section) == ("1. Burn-in", "1. Burn-in")
 

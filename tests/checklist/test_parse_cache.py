@@ -97,7 +97,7 @@ def test_another_parser_scans_again(tricky: Path, cache: Path, monkeypatch) -> N
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b'{"parser": 1', None])
-def test_a_file_that_is_no_use_is_as_none(tricky: Path, cache: Path, damage: bytes | None) -> None:
+def test_a_useless_file_counts_as_none(tricky: Path, cache: Path, damage: bytes | None) -> None:
     expected = start(tricky, cache)
     (file,) = (cache / "llmval").iterdir()
     if damage is None:

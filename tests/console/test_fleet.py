@@ -94,7 +94,7 @@ def test_a_reason_is_whole_on_80_columns(tmp_path):
         assert reason in " ".join(" ".join(lines).split())
 
 
-def test_a_refused_run_is_no_result_of_its_item(tmp_path, capsys):
+def test_a_refused_run_is_not_a_result_of_its_item(tmp_path, capsys):
     """Of a report it takes neither the verdict nor the place of an earlier run."""
     refused = make_refused_fleet(tmp_path, 2, "n1 and n2 are one machine: name each machine once.")
     code, out, _ = run(capsys, "runs", "--workspace", str(tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmval_tui import __version__
-from llmval_tui.fleet.launch import PARAMETER, How, Launcher
+from llmval_tui.fleet.launch import PARAMETER, Launcher, LaunchKind
 from llmval_tui.fleet.probe import ENV_FILE, NodeProbe
 from llmval_tui.foundation.files import write_json
 from llmval_tui.foundation.text import utc_iso
@@ -35,7 +35,7 @@ def make_fleet_run(tmp_path: Path) -> MakeFleetRun:
     def make(
         *,
         launcher: Launcher = Launcher.SLURM,
-        how: How = How.EACH,
+        how: LaunchKind = LaunchKind.EACH,
         nodes: tuple[str, ...] = ("n1", "n2"),
         commands: tuple[Command, ...] = (Command("main", ["true"], "true"),),
         artifacts: tuple[Artifact, ...] = (),

@@ -94,7 +94,7 @@ def test_what_the_launcher_says_of_a_node_counts(tmp_path):
     assert found.node("n4").state is NodeState.LOST and found.node("n4").reason == "slurmd is down"
 
 
-def test_a_node_of_a_cancelled_launch_is_not_accused_while_it_is_judged(tmp_path):
+def test_a_node_of_a_cancelled_launch_is_not_blamed_while_it_is_judged(tmp_path):
     run = make_fleet(tmp_path, 8, slow=[], failed=[3], silent=[], fewer=[], running=[4], judged=False)
     job = JobStatus("1", state="RUNNING", nodes=[f"n{number}" for number in range(1, 9)])
     for how, state in (("each", NodeState.FAILED), ("collective", NodeState.INCONCLUSIVE)):

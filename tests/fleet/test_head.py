@@ -7,7 +7,7 @@ import pytest
 from llmval_tui.fleet import head as heads
 from llmval_tui.fleet import transport as transports
 from llmval_tui.fleet.head import MOST_CRASHES, PEERS_S, Head, deliver
-from llmval_tui.fleet.launch import How, launch_of
+from llmval_tui.fleet.launch import LaunchKind, launch_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import JobStatus, State, Status
@@ -76,7 +76,7 @@ def test_a_node_that_falls_silent_is_named_within_30_s_and_the_others_go_on(make
 
 
 def test_of_a_launch_over_all_nodes_the_others_are_ended_if_they_do_not_end(make_fleet_run):
-    run = make_fleet_run(how=How.COLLECTIVE)
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE)
     story, status = carry_out(run, {10: lambda story: story.beats.discard("n2")})
     assert status["cancelled"] == "the end of n2"
     assert PEERS_S < story.steps[0] < PEERS_S + 40
@@ -153,7 +153,7 @@ def test_why_an_agent_ended_without_an_outcome_is_said(make_fleet_run):
 
 
 def test_a_node_that_failed_before_a_cancel_is_recorded(make_fleet_run):
-    run = make_fleet_run(how=How.COLLECTIVE)
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE)
 
     def fail(story):
         story.head.pulses["n1"].hear([{"ended": True, "outcome": "fail"}], story.now)
@@ -175,7 +175,7 @@ def test_a_refusal_ends_the_run_with_its_sentence(make_fleet_run, monkeypatch):
     assert status["job"]["refused"] == "no such partition: name another." and status["state"] == "finished"
 
 
-def test_a_record_that_cannot_be_read_later_is_no_refusal_of_the_start(make_fleet_run, monkeypatch):
+def test_a_record_that_cannot_be_read_later_is_not_a_refusal_of_the_start(make_fleet_run, monkeypatch):
     """The nodes have worked: nobody may say that nothing was started."""
     run = make_fleet_run()
     monkeypatch.setattr(Story, "finish", lambda *_, **__: (_ for _ in ()).throw(Refused("env.json is damaged.")))
@@ -228,7 +228,7 @@ def test_the_ladder_of_a_job(make_fleet_run, monkeypatch):
 
 
 def test_the_result_of_a_launch_is_put_where_the_item_names_it(make_fleet_run):
-    run = make_fleet_run(how=How.COLLECTIVE)
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE)
     results = run.folder / "nodes" / "n1" / "results" / "artifacts"
     results.mkdir(parents=True)
     (results / "x.json").write_text("1")

@@ -53,7 +53,7 @@ def test_a_node_that_was_slow_once_is_cleared():
     assert after.named == [] and after.repeat.cleared == ["n03"]
 
 
-def test_what_slowed_everything_in_the_meantime_accuses_nobody():
+def test_what_slowed_everything_in_the_meantime_names_nobody():
     found = judge(fleet("n03"), "higher")
     after = decide(found, {"n03": 79.0, **dict.fromkeys(found.references, 80.0)}, "higher")
     assert after.repeat.cleared == ["n03"]
@@ -82,7 +82,7 @@ def test_more_is_worse_for_a_latency():
     assert judge(fleet("n03", by=1.1), "higher").suspects == []
 
 
-def test_two_per_cent_is_no_difference_that_matters():
+def test_two_per_cent_is_not_a_difference_that_matters():
     assert judge(fleet("n03", by=0.975), "higher").suspects == []
 
 
@@ -168,7 +168,7 @@ def test_deviation_keeps_the_sign_of_the_figure():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_figure_that_is_no_number_is_no_figure(value):
+def test_a_figure_that_is_not_a_number_does_not_count(value):
     found = judge({**fleet("n03"), "n07": value}, "higher")
     assert found.suspects == ["n03"] and found.n == 15
     repeated = {"n03": value, **dict.fromkeys(found.references, 100.0)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmval_tui.fleet.launch import How
+from llmval_tui.fleet.launch import LaunchKind
 from llmval_tui.fleet.part import RANK, not_movable, part_of
 from llmval_tui.runs.records import Artifact, Command
 from tests.fleet.conftest import said_by
@@ -37,7 +37,9 @@ def test_every_node_writes_into_its_own_folder(make_fleet_run):
 def test_a_launch_over_all_nodes_meets_at_the_first_and_only_the_first_has_the_result(make_fleet_run):
     command = Command("main", LAUNCH, "torchrun", nproc=4)
     artifacts = (Artifact("artifacts/x.json"),)
-    run = make_fleet_run(how=How.COLLECTIVE, commands=(command,), artifacts=artifacts, criteria=[{"source": "exit"}])
+    run = make_fleet_run(
+        how=LaunchKind.COLLECTIVE, commands=(command,), artifacts=artifacts, criteria=[{"source": "exit"}]
+    )
     first, second = part(run, "n1"), part(run, "n2")
     meeting = ["--rdzv-endpoint=10.0.0.1:4711", f"--rdzv-id={run.id}"]
     assert first.commands[0].argv[5:8] == ["--node-rank=0", *meeting]

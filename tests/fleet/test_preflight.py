@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from llmval_tui.fleet import preflight
-from llmval_tui.fleet.launch import FleetLaunch, How, Launcher
+from llmval_tui.fleet.launch import FleetLaunch, Launcher, LaunchKind
 from llmval_tui.fleet.probe import checklist_sha256
 from llmval_tui.foundation.files import write_json
 from tests.fleet.conftest import said_by
 
-LAUNCH = FleetLaunch(Launcher.SLURM, How.EACH, 2, "python", checklist="list.md", checklist_sha256="1" * 64)
+LAUNCH = FleetLaunch(Launcher.SLURM, LaunchKind.EACH, 2, "python", checklist="list.md", checklist_sha256="1" * 64)
 
 
 def found(launch=LAUNCH, clock_ns=10**18, **of_second):
@@ -25,7 +25,7 @@ def test_good_nodes_have_no_problem():
     assert found(checklist_sha256="2" * 64) == [], "it sees the run, and so the same list"
 
 
-def test_ticks_and_remarks_are_no_other_list(tmp_path):
+def test_ticks_and_remarks_do_not_make_another_list(tmp_path):
     one, other = tmp_path / "one.md", tmp_path / "other.md"
     one.write_text("- [ ] a <!-- llmval: nodes=each -->\n- [ ] b\n")
     other.write_text("- [x] a <!-- llmval: nodes=each -->\n- [X] b <!-- smoke preset -->\n")
@@ -60,7 +60,7 @@ def test_a_promised_file_system_that_is_not_there_is_named():
 
 
 def test_a_launch_needs_an_address_of_the_first_node():
-    launch = replace(LAUNCH, how=How.COLLECTIVE)
+    launch = replace(LAUNCH, how=LaunchKind.COLLECTIVE)
     nodes = {"n1": said_by("n1", address=None), "n2": said_by("n2")}
     (reason,) = preflight.problems(launch, ["n1", "n2"], nodes, 10**18)
     assert "n1 has no address" in reason

@@ -12,7 +12,7 @@ import pytest
 
 from llmval_tui.fleet import ssh
 from llmval_tui.fleet.heartbeat import Pulse
-from llmval_tui.fleet.launch import FleetLaunch, How, Launcher, launch_of
+from llmval_tui.fleet.launch import FleetLaunch, Launcher, LaunchKind, launch_of
 from llmval_tui.fleet.manifest import write_manifest
 from llmval_tui.fleet.ssh import extract
 
@@ -68,7 +68,7 @@ def test_why_a_node_cannot_be_used_is_one_sentence_with_a_remedy(code, said, wor
         assert "ssh -F 'a b' n9" in reason
 
 
-SITE = FleetLaunch(Launcher.SSH, How.EACH, 2, "/opt/v/bin/python", ssh=["ssh", "-F", "a b"])
+SITE = FleetLaunch(Launcher.SSH, LaunchKind.EACH, 2, "/opt/v/bin/python", ssh=["ssh", "-F", "a b"])
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ SITE = FleetLaunch(Launcher.SSH, How.EACH, 2, "/opt/v/bin/python", ssh=["ssh", "
     ],
 )
 def test_no_option_of_the_site_lets_ssh_ask_for_a_password(site: list[str], start: list[str]) -> None:
-    launch = FleetLaunch(Launcher.SSH, How.EACH, 2, "/opt/v/bin/python", ssh=site)
+    launch = FleetLaunch(Launcher.SSH, LaunchKind.EACH, 2, "/opt/v/bin/python", ssh=site)
     line = ssh.words(launch, "n1", "true")
     assert line[: len(start) + 2] == [*start, "-o", "BatchMode=yes"], "ssh takes the first value that it finds"
     assert line[-2:] == ["n1", "true"] and all(word in line for word in site)

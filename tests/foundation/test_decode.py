@@ -61,6 +61,6 @@ def test_a_value_of_another_type_is_an_error(changed: Any) -> None:
         decode(Whole, {"first": {"name": "a"}, **changed})
 
 
-def test_a_word_that_is_no_member_is_an_error() -> None:
+def test_a_word_that_is_not_a_member_is_an_error() -> None:
     with pytest.raises(ValueError, match="green"):
         decode(Part, {"name": "a", "colour": "green"})

@@ -183,7 +183,7 @@ def test_the_first_error_is_told_even_if_the_disk_refuses_the_cleaning_too(
         write_atomic(tmp_path / "record.json", b"{}")
 
 
-def test_what_is_no_file_is_never_replaced(tmp_path):
+def test_what_is_not_a_file_is_never_replaced(tmp_path):
     """As root, a file written to /dev/null would replace the device."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Refused, match="it is not a file"):

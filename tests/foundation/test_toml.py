@@ -27,7 +27,7 @@ def test_what_is_not_toml_or_too_deep_is_one_sentence(text: str, tmp_path: Path)
         assert "\n" not in str(refusal.value) and str(path) in str(refusal.value)
 
 
-def test_a_theme_whose_roles_are_no_table_is_refused(tmp_path: Path) -> None:
+def test_a_theme_whose_roles_are_not_a_table_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text('kind = "dark"\nroles = 1\n')
     with pytest.raises(Refused, match="no table"):

@@ -60,7 +60,7 @@ def test_one_that_is_too_old_for_the_runners_is_listed_and_not_taken(without_tor
 
 
 @pytest.mark.parametrize("answer", ["no JSON", "", '["torch"]'])
-def test_a_program_that_is_no_interpreter_is_passed_over(without_torch, tmp_path, answer) -> None:
+def test_a_program_that_is_not_an_interpreter_is_passed_over(without_torch, tmp_path, answer) -> None:
     make_python(tmp_path, answer)
     assert list(interpreters.interpreters_with_torch({"PATH": str(tmp_path)})) == []
 

@@ -110,7 +110,7 @@ def test_an_api_key_is_the_commands_own(serve: Serve, monkeypatch: pytest.Monkey
     assert api_key_of(["vllm", "serve", "m", "--api-key"], {}) is None
 
 
-def test_what_is_no_http_server_is_named(serve: Serve) -> None:
+def test_what_is_not_an_http_server_is_named(serve: Serve) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
 

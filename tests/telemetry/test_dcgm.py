@@ -121,7 +121,7 @@ def test_a_time_may_have_a_fraction_and_a_number_may_not_be_a_word():
 
 
 @pytest.mark.parametrize("text", ["", "<html>no</html>", "# HELP up x\nup 1\n", 'DCGM_FI_DEV_GPU_UTIL{gpu="0"} x y\n'])
-def test_what_is_no_answer_of_an_exporter_is_refused(text):
+def test_an_answer_that_is_not_of_an_exporter_is_refused(text):
     with pytest.raises(ValueError):
         read_dcgm(text, "x")
 

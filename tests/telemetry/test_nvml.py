@@ -111,7 +111,7 @@ def test_a_slow_reading_at_one_second_is_made_in_every_pass_of_a_jittery_second(
     assert nvml.calls.count("nvmlDeviceGetTotalEnergyConsumption") == 10
 
 
-def test_the_energy_counter_is_read_more_rarely_and_tells_its_age(opened, clock, fake):
+def test_the_energy_counter_is_read_more_rarely_and_has_its_age(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0), slow_interval_s=1.0, energy_interval_s=5.0)
     for tick in range(101):  # ten seconds, of passes that come early and late
         nvml.gpus[0].energy_mj = 1000 * tick
@@ -221,7 +221,7 @@ def test_a_passing_failure_is_noted_once_and_tried_again(opened, clock, fake):
     assert reading.gpus[0].temperature_c == 61 and reading.notes == []
 
 
-def test_a_slow_reading_that_fails_does_not_live_on_as_its_old_value(opened, clock, fake):
+def test_a_slow_reading_that_fails_is_not_replaced_by_its_old_value(opened, clock, fake):
     source, nvml = opened(fake.FakeGpu(0))
     source.read()
     nvml.fail["nvmlDeviceGetTotalEnergyConsumption", 0] = 999

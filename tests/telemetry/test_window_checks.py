@@ -63,7 +63,7 @@ def test_unreadable_throttling_is_undecided():
 
 
 @pytest.mark.parametrize(("field", "gate"), [("throttle_reasons", "throttling"), ("processes", "foreign_processes")])
-def test_a_few_known_samples_do_not_speak_for_a_window(field, gate):
+def test_a_few_known_samples_do_not_decide_a_window(field, gate):
     samples = recording(30)
     for second in range(4, 30):
         changed(samples, second, 1, **{field: None})

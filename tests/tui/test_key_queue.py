@@ -40,7 +40,7 @@ def shows_screen(app: Dashboard, kind: type[Screen[Any]]) -> bool:
 SLASH = ("slash", "/")
 
 
-async def test_text_typed_after_a_slash_is_no_action(dashboard: Make, commands: Any) -> None:
+async def test_text_typed_after_a_slash_is_not_an_action(dashboard: Make, commands: Any) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, SLASH, *"cycle", SLASH)
@@ -80,7 +80,7 @@ async def test_text_typed_ahead_goes_into_the_opened_field(dashboard: Make) -> N
         await until(pilot, lambda: isinstance(app.screen, TextDialog) and app.screen.query_one(Input).value == "text")
 
 
-async def test_esc_and_a_letter_in_one_piece_are_no_answer(dashboard: Make, commands: Any) -> None:
+async def test_esc_and_a_letter_in_one_piece_are_not_an_answer(dashboard: Make, commands: Any) -> None:
     async with dashboard(keys={"run": (("alt+r", "alt+r"),)}).run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         await pilot.press("c")

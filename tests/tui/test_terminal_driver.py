@@ -186,7 +186,7 @@ def test_a_lost_line_without_a_controlling_terminal_ends_it(opened: Opened) -> N
 
 
 @pytest.mark.parametrize("garbage", [b"\xe9", b"\x1b[M \xff\xff", b"\xff\xfe\x80", b"\x1b[0n" * 3])
-def test_bytes_that_are_no_text_are_ignored(opened: Opened, garbage: bytes) -> None:
+def test_bytes_that_are_not_text_are_ignored(opened: Opened, garbage: bytes) -> None:
     os.write(opened.terminal, garbage)
     opened.seen = b""
     os.write(opened.terminal, b"?")

@@ -104,7 +104,7 @@ def unit_named(text: str) -> Unit | None:
 
 
 def suffix_named(text: str) -> float | None:
-    """The factor of a size suffix, as in `1.2 M`; None if it is none."""
+    """The factor of a size suffix, as in `1.2 M`; None if there is none."""
     return _SUFFIXES.get(text)
 
 

@@ -30,8 +30,8 @@ def slow_in(record: Mapping[str, Any]) -> list[str]:
         second.setdefault(key, {})[pair] = max(cell["gb_per_s"], cell["gb_per_s_again"] or 0.0)
     found: dict[str, None] = {}
     for key, cells in first.items():
-        accused = _suspects(cells)
-        found |= {name: None for name in _suspects(second[key]) if name in accused} if accused else {}
+        suspected = _suspects(cells)
+        found |= {name: None for name in _suspects(second[key]) if name in suspected} if suspected else {}
     return list(found)
 
 

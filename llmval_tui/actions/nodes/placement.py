@@ -14,7 +14,7 @@ from llmval_tui.actions.criteria.directives import EACH, NODES
 from llmval_tui.actions.reading.model import Reading
 from llmval_tui.checklist.command import parse_command
 from llmval_tui.fleet import slurm, ssh
-from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, How, Launcher
+from llmval_tui.fleet.launch import PARAMETER, FleetLaunch, Launcher, LaunchKind
 from llmval_tui.fleet.node_list import fold, parse_nodes
 from llmval_tui.fleet.part import not_movable
 from llmval_tui.fleet.probe import checklist_sha256
@@ -65,7 +65,7 @@ def placement_of(context: Context, reading: Reading) -> Placement | None:
             "the item runs on every node, and no nodes are named: pass --nodes n[1-4], or write nodes below [fleet] in "
             "the file beside the list."
         )
-    return Placement(_launch(context, _launcher(context), How.EACH, len(nodes), ()), nodes)
+    return Placement(_launch(context, _launcher(context), LaunchKind.EACH, len(nodes), ()), nodes)
 
 
 def _collective(context: Context, words: list[str]) -> Placement:
@@ -85,7 +85,7 @@ def _collective(context: Context, words: list[str]) -> Placement:
             "[fleet] in the file beside the list."
         )
     options = srun.options if srun is not None else ()
-    return Placement(_launch(context, launcher, How.COLLECTIVE, count, options), nodes[:count])
+    return Placement(_launch(context, launcher, LaunchKind.COLLECTIVE, count, options), nodes[:count])
 
 
 def _check_endpoint(argv: ParsedArgv) -> None:
@@ -136,7 +136,7 @@ def _nodes(context: Context, of_item: str | None) -> tuple[str, ...]:
     return tuple(parse_nodes(text, context.workspace)) if text else ()
 
 
-def _launch(context: Context, launcher: Launcher, how: How, count: int, options: tuple[str, ...]) -> FleetLaunch:
+def _launch(context: Context, launcher: Launcher, how: LaunchKind, count: int, options: tuple[str, ...]) -> FleetLaunch:
     fleet = context.settings.fleet if context.settings is not None else None
     all_options = [*(fleet.slurm_options if fleet else ()), *options, *context.options.slurm_options]
     return FleetLaunch(
@@ -185,7 +185,7 @@ def check_outputs(proposal: Proposal, context: Context) -> None:
         Refused: see above.
     """
     fleet = proposal.params.get(PARAMETER)
-    if fleet is None or fleet["how"] != How.EACH:
+    if fleet is None or fleet["how"] != LaunchKind.EACH:
         return
     path = not_movable(proposal.artifacts, proposal.commands, context.workspace)
     if path is not None:

@@ -254,7 +254,7 @@ _MUST_SHOW = lazy_pattern(
 
 
 def _alone(code: Code, after: str) -> Role:
-    """The role of a code with which its sentence begins."""
+    """The role of a code span at the start of its sentence."""
     nature = code.nature
     if nature is Nature.COMMAND and _MUST_SHOW.match(after) and not _CHANGES.search(code.text):
         return Role.RUN

@@ -74,7 +74,7 @@ def scripts_of(commands: "Sequence[Command]", workspace: Path) -> dict[str, str]
 
 
 def _script_in(word: str, folder: Path, workspace: Path) -> str | None:
-    """The path of a script that a word names, relative to the workspace; None if it is none."""
+    """The path of a script that a word names, relative to the workspace; None if it names none."""
     if not word or len(word) > 1000 or word.startswith("-") or "\0" in word:
         return None
     for start in (folder, workspace):

@@ -77,5 +77,5 @@ def _short_span(span: str) -> str:
 
 
 def _is_path(word: str) -> bool:
-    """Whether a word is surely a path; `tokens/s` and `application/json` are none, and their last part says nothing."""
+    """Whether a word is surely a path; `tokens/s` and `application/json` are not: their last part says nothing."""
     return "*" not in word and "://" not in word and (word.count("/") > 1 or ("/" in word and "." in word))

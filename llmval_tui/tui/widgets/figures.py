@@ -23,7 +23,7 @@ _SIBLINGS = {
 }
 _LABELS = {"ttft_sched_p99_ms": "TTFT p99 from arrival", "ttft_p99_ms": "TTFT p99 from dispatch",
            "ttft_p50_ms": "TTFT p50", "tpot_p99_ms": "TPOT p99"}  # fmt: skip
-# What runners report while they work is of so many seconds.
+# During a run, runners report the figures of the last 5 s.
 _WINDOW = ", last 5 s"
 # What stands below each figure of an ended run, if there is room.
 _BESIDE = {

@@ -91,7 +91,7 @@ class ProcessChoice:
         return rows
 
     def window(self, rows: int) -> int:
-        """The first process of a table of so many rows, so that the chosen one is among them."""
+        """The index of the first process that `rows` rows show, so that the chosen one is among them."""
         if not self.choosing:
             self._top = 0
         else:

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         "nodes, N/2 pairs at once, then the ring; none (default all)"
     )
     what.add_argument("--pairs", choices=PAIRS, default="all", help=pairs)
-    parts = "with --pairs rounds: count so many ranks as a node, to try it on one machine"
+    parts = "with --pairs rounds: count N ranks as a node, to try it on one machine"
     what.add_argument("--ranks-per-node", type=count, metavar="N", help=parts)
     pair = "size of a copy between two GPUs (default 256M, or --max-bytes if that is less)"
     what.add_argument("--pair-bytes", type=size, metavar="SIZE", help=pair)

@@ -6,13 +6,13 @@ hold:
 - it is more than `LEAST_SHORTFALL` below the group's median, so that the difference matters;
 - it is more than `MOST_DEVIATIONS` robust standard deviations (1.4826 · MAD) below it, so that noise is not a cause.
 
-The MAD is at least `LEAST_SPREAD` of the median: cells that agree to a per mille would otherwise accuse each other.
+The MAD is at least `LEAST_SPREAD` of the median: cells that agree to a per mille would otherwise name each other.
 One GPU with a lost link slows all its pairs by the same small share, less than a pair must be slow to be named. So the
 medians of the rows (what a GPU sends) and of the columns (what it receives) are compared as well, with a smaller
 threshold, because a median is less noisy. The pairs of a named GPU are not named again.
 
 The caller measures every suspect once more, and names it only if it is slow both times.
-tests/runners/collective/test_outliers.py simulates false accusations and detections; docs/collectives.md has the table.
+tests/runners/collective/test_outliers.py simulates false alarms and detections; docs/collectives.md has the table.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -112,5 +112,5 @@ def confirmed(
     wanted = sorted({pair for one in first for pair in cells_of(one, cells)})
     second = measure_again(wanted)
     both = {pair: max(value, second.get(pair, value)) for pair, value in cells.items()}
-    accused = {(one.what, one.ranks) for one in first}
-    return [one for one in suspects(both) if (one.what, one.ranks) in accused]
+    suspected = {(one.what, one.ranks) for one in first}
+    return [one for one in suspects(both) if (one.what, one.ranks) in suspected]

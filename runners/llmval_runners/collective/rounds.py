@@ -29,7 +29,7 @@ class Node:
 
 
 def nodes_of(facts: Sequence[Mapping[str, Any]], ranks_per_node: int | None) -> list[Node]:
-    """The nodes of a group. `ranks_per_node`: so many ranks in a row count as a node, to try this on one machine."""
+    """The nodes of a group. `ranks_per_node`: this many consecutive ranks count as a node, to try it on one machine."""
     found: dict[tuple[str, int], list[int]] = {}
     for at, one in enumerate(facts):
         name = str(one["node"] or one["host"])

@@ -1,4 +1,4 @@
-"""Where a runner's record and its words go: the flags, the file of the record, and standard output.
+"""Where a runner's record and its printed text go: the flags, the file of the record, and standard output.
 
 One run at a time holds a file. An earlier result there is moved aside when the new one is written, never overwritten.
 """
@@ -180,7 +180,7 @@ def guard_streams() -> None:
 
 
 def say(text: str, *, to_stderr: bool = False) -> None:
-    """Print lines. A reader that has gone, or a full disk, ends no run: the words are lost and the record is not."""
+    """Print lines. A reader that has gone, or a full disk, ends no run: the text is lost, the record is not."""
     stream = sys.stderr if to_stderr else sys.stdout
     try:
         stream.write(f"{text}\n")

@@ -19,7 +19,7 @@ def _nothing() -> None:
 class RunRecord:
     """Writes the record into its file, if there is one, and reports its path.
 
-    The main thread, the guard of the stop signals and the watch for hangs may all want to write the last word: the
+    The main thread, the guard of the stop signals and the watch for hangs may all want to write the final record: the
     first of them does. While one writes, nobody takes the process for stuck.
     """
 
@@ -52,9 +52,9 @@ class RunRecord:
                     self._file.write_partial(make())
 
     def early(self, make: Make, then: Callable[[], None] = _nothing) -> tuple[dict[str, Any], Path | None] | None:
-        """Write the last word of a run that ends early; a disk that takes nothing is reported.
+        """Write the final record of a run that ends early; a disk that takes nothing is reported.
 
-        Returns the record and its path (None: there is no file, or it could not be written), or None if the last word
+        Returns the record and its path (None: there is no file, or it was not written), or None if the final record
         was written before.
         """
         path = None

@@ -55,7 +55,7 @@ def test_the_source_of_a_criterion_is_in_the_proposal(workspace) -> None:
     assert "its criteria come from: the order" in found.details
 
 
-def test_a_criterion_on_words_that_are_no_command_says_what_to_write(workspace) -> None:
+def test_a_criterion_on_words_that_are_not_a_command_says_what_to_write(workspace) -> None:
     found = propose(workspace.context('- `nonsense` <!-- llmval: expect="stdout not empty" -->'))
     assert "add action=command" in refusal(found)
 

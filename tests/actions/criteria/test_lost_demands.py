@@ -70,7 +70,7 @@ def test_words_that_demand_nothing_stay_none(item: str) -> None:
     assert criteria(f"- [ ] {item}") == ()
 
 
-def test_an_arrow_behind_a_command_is_no_comparison() -> None:
+def test_an_arrow_behind_a_command_is_not_a_comparison() -> None:
     (one,) = criteria("- [ ] `sysctl -n vm.swappiness` => 10 or less")
     assert (one.comparison, one.bound) == ("<=", 10.0)
     assert [one.comparison for one in criteria("- [ ] Swap: `sysctl -n vm.swappiness`, ≥ 10 or less")] == ["unreadable"]
@@ -193,7 +193,7 @@ def test_the_same_value_for_all_gpus() -> None:
         ("驱动版本不低于 550：`nvidia-smi --query-gpu=driver_version --format=csv,noheader`", "550"),
     ],
 )
-def test_a_bound_on_a_printed_version_is_no_decimal_number(item: str, bound: str) -> None:
+def test_a_bound_on_a_printed_version_is_not_a_decimal_number(item: str, bound: str) -> None:
     assert [(one.comparison, one.bound) for one in criteria(f"- [ ] {item}")] == [("version >=", bound)]
 
 

@@ -49,7 +49,7 @@ def test_exit(workspace, code, ranks, outcome, measured):
     assert (found.outcome, found.measured) == (outcome, measured)
 
 
-def test_a_damaged_status_that_speaks_of_a_server_does_not_cost_the_exit_code(workspace):
+def test_a_damaged_status_that_names_a_server_does_not_hide_the_exit_code(workspace):
     status = {"commands": [CommandStatus("main", exit_code=1)], "server": ServerStatus()}
     run = workspace.run(workspace.context("x"), status=status, telemetry=False)  # its intent has no server
     assert gate(run, "exit").outcome is Outcome.FAIL
@@ -58,7 +58,7 @@ def test_a_damaged_status_that_speaks_of_a_server_does_not_cost_the_exit_code(wo
 @pytest.mark.parametrize(
     ("runner", "outcome"), [("engine_benchmark.py", Outcome.FAIL), ("long_context_validation.py", Outcome.INCONCLUSIVE)]
 )
-def test_three_from_one_of_our_runners_is_no_failure_of_the_node(workspace, runner, outcome):
+def test_three_from_one_of_our_runners_is_not_a_failure_of_the_node(workspace, runner, outcome):
     status = {"commands": [CommandStatus("main", exit_code=3, ranks={"0": 3, "1": -15})]}
     run = workspace.run(
         workspace.context("x"), commands=[TORCHRUN], status=status, telemetry=False, params={"runner": runner}
@@ -153,7 +153,7 @@ def test_a_command_without_artifacts_is_backed_by_its_output(workspace):
     assert [item.path for item in evidence] == [f"artifacts/runs/{run.id}/logs/main.stdout.log"]
 
 
-def test_nothing_to_hash_is_no_evidence(workspace):
+def test_nothing_to_hash_is_not_evidence(workspace):
     """A tick needs evidence: a command that exits with 0 and leaves nothing has none."""
     run = workspace.run(workspace.context("x"), telemetry=False)
     run.logs_folder.joinpath("main.stdout.log").touch()

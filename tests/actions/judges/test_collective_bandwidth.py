@@ -148,7 +148,7 @@ def test_both_find_the_same_slow_ones(seed: int) -> None:
     assert set(slow_in(made)) == names
 
 
-def test_another_file_is_no_record(collective_run: Any) -> None:
+def test_another_file_is_not_a_record(collective_run: Any) -> None:
     assert bad(collective_run({"kind": "load_test"})) == {"record": Outcome.INVALID}
 
 

@@ -17,7 +17,7 @@ def bad(run):
     return {gate.name: gate.outcome for gate in judge_results(run)[0] if gate.outcome is not Outcome.PASS}
 
 
-def test_a_good_result_passes_and_tells_its_figures(long_context_run):
+def test_a_good_result_passes_with_its_figures(long_context_run):
     run = long_context_run()
     gates, metrics, summary, _ = judge_results(run)
     assert bad(run) == {}
@@ -178,7 +178,7 @@ def test_the_gated_item_counts_the_lengths_that_passed(workspace, long_context_r
     assert "do not cover" in (workspace.propose(LIST, "4.3").refusal or ""), "the present file belongs to another run"
 
 
-def test_a_file_that_is_no_result_is_invalid(long_context_run):
+def test_a_file_that_is_not_a_result_is_invalid(long_context_run):
     run = long_context_run({"schema": 1})
     assert bad(run) == {"result": Outcome.INVALID}
 

@@ -164,7 +164,7 @@ def test_a_search_of_an_earlier_release_is_inconclusive(load_run, searched):
         ("lowest_fails", 0.0, Outcome.FAIL, Outcome.FAIL),
     ],
 )
-def test_a_last_trial_that_did_not_hold_is_no_failure_of_the_node(
+def test_a_last_trial_that_did_not_hold_is_not_a_failure_of_the_node(
     load_run, searched, ended, late_s, attainment, verdict
 ):
     """The last window of such a search: its queue grows until no request meets the limit."""

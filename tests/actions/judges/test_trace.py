@@ -105,7 +105,7 @@ def test_the_operators_item_is_decided_before_it_runs(workspace) -> None:
     assert proposal.params["gpu_indices"] == list(range(8))
 
 
-def test_the_load_test_under_a_profiler_is_no_baseline(workspace) -> None:
+def test_the_load_test_under_a_profiler_is_not_a_baseline(workspace) -> None:
     """Other code recognises load tests by this schema."""
     assert all(one.schema != "load_test" for one in workspace.propose(ITEM).artifacts)
 
@@ -284,7 +284,7 @@ def test_a_report_of_nsys_must_hold_every_gpu(workspace) -> None:
         assert worst(action_named("trace_capture").judge(run)[0]) is outcome
 
 
-def test_a_summary_out_of_its_format_is_no_trace(trace_run) -> None:
+def test_a_summary_out_of_its_format_is_not_a_trace(trace_run) -> None:
     broken = trace_json()
     del broken["shares"]
     gates, metrics, sentence, _ = action_named("trace_capture").judge(trace_run(broken))

@@ -7,7 +7,7 @@ import pytest
 from llmval_tui.actions.nodes.replicas import figures_of_nodes
 from llmval_tui.actions.nodes.verdict import judge_fleet
 from llmval_tui.fleet.follower import FleetFollower
-from llmval_tui.fleet.launch import How
+from llmval_tui.fleet.launch import LaunchKind
 from llmval_tui.fleet.part import part_of
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import Artifact, Command
@@ -31,7 +31,7 @@ def launch(make_fleet_run):  # noqa: F811
     def make(record, schema: str, ranks: int, nodes: tuple[str, ...] = NODES) -> Run:
         command = Command("main", ["launch", "--", "--out", "artifacts/x.json"], "x", nproc=ranks)
         artifact = Artifact("artifacts/x.json", schema)
-        run = make_fleet_run(how=How.COLLECTIVE, nodes=nodes, commands=(command,), artifacts=(artifact,))
+        run = make_fleet_run(how=LaunchKind.COLLECTIVE, nodes=nodes, commands=(command,), artifacts=(artifact,))
         first = said_by(nodes[0])
         path = run.workspace / part_of(run, nodes[0], nodes, first, first).artifacts[0].path
         path.parent.mkdir(parents=True)
@@ -62,7 +62,7 @@ def test_a_long_context_record_has_the_figures_of_each_node(launch):
     assert steps[1] == pytest.approx(2 * steps[0])
 
 
-def test_what_is_no_record_of_replicas_on_these_nodes_has_no_figures(launch):
+def test_a_record_without_replicas_on_these_nodes_has_no_figures(launch):
     assert figures_of_nodes(launch({"llmval": 1}, "load_test", 1), NODES) == {}
 
 

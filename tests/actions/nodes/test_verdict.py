@@ -8,7 +8,7 @@ import pytest
 from llmval_tui.actions.gates.artifacts import schema_problem
 from llmval_tui.actions.judge import judge, judge_part
 from llmval_tui.actions.nodes.verdict import judge_fleet
-from llmval_tui.fleet.launch import How
+from llmval_tui.fleet.launch import LaunchKind
 from llmval_tui.fleet.part import part_of
 from llmval_tui.foundation.files import sha256_of, write_json
 from llmval_tui.runs.create import write_run
@@ -129,7 +129,7 @@ def test_a_run_that_was_refused_says_why(make_fleet_run):  # noqa: F811
     assert verdict.outcome is Outcome.INCONCLUSIVE and "n2 has llmval 0.0.1" in verdict.summary
 
 
-def test_a_job_that_slurm_started_again_is_no_measurement(make_fleet_run):  # noqa: F811
+def test_a_job_that_slurm_started_again_is_not_a_measurement(make_fleet_run):  # noqa: F811
     run = make_fleet_run()
     ended(run, JobStatus("7", "7.1", ["n1", "n2"], 1, "COMPLETED"))
     judged(run, "n1")
@@ -138,7 +138,7 @@ def test_a_job_that_slurm_started_again_is_no_measurement(make_fleet_run):  # no
 
 
 def test_of_a_launch_the_node_with_the_killed_rank_comes_first(make_fleet_run):  # noqa: F811
-    run = make_fleet_run(how=How.COLLECTIVE)
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE)
     ended(run)
     judged(run, "n1", Outcome.FAIL, "lost another rank")
     judged(run, "n2", Outcome.FAIL, "killed by SIGKILL")
@@ -146,9 +146,9 @@ def test_of_a_launch_the_node_with_the_killed_rank_comes_first(make_fleet_run): 
     assert judge_fleet(run).summary.startswith("node n2")
 
 
-def test_a_launch_rests_on_its_first_node_and_accuses_nobody_by_figures(make_fleet_run):  # noqa: F811
+def test_a_launch_rests_on_its_first_node_and_names_no_node_by_figures(make_fleet_run):  # noqa: F811
     names = tuple(f"n{number}" for number in range(1, 10))
-    run = make_fleet_run(how=How.COLLECTIVE, nodes=names)
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE, nodes=names)
     ended(run)
     for name in names:
         judged(run, name, completed_qps=5.0 if name == "n9" else 10.0)
@@ -158,8 +158,8 @@ def test_a_launch_rests_on_its_first_node_and_accuses_nobody_by_figures(make_fle
     assert not any("slow" in one.name for one in verdict.gates)
 
 
-def test_the_peers_of_a_node_that_was_lost_in_one_launch_are_not_accused(make_fleet_run):  # noqa: F811
-    run = make_fleet_run(how=How.COLLECTIVE)
+def test_the_peers_of_a_node_that_was_lost_in_one_launch_are_not_blamed(make_fleet_run):  # noqa: F811
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE)
     ended(run, JobStatus("7", "7.1", ["n1", "n2"], 0, "FAILED", lost={"n2": "nothing came for 20 s"}))
     judged(run, "n1", Outcome.FAIL, "lost another rank")
     verdict = judge_fleet(run)
@@ -177,7 +177,7 @@ def outcomes(run):
 
 def test_a_node_whose_agent_was_killed_has_not_failed_in_a_launch(make_fleet_run):  # noqa: F811
     """Its supervisor went on, and saw its ranks fail when the others were ended."""
-    run = make_fleet_run(how=How.COLLECTIVE)
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE)
     job = JobStatus("7", "7.1", ["n1", "n2"], 0, "FAILED", lost={"n2": "nothing came for 20 s"})
     ended(run, job, cancelled="the end of n2")
     judged(run, "n1", Outcome.INCONCLUSIVE, "cancelled (the end of n2)")
@@ -187,7 +187,7 @@ def test_a_node_whose_agent_was_killed_has_not_failed_in_a_launch(make_fleet_run
 
 
 def test_of_a_cancelled_launch_only_a_node_that_had_failed_before_has_failed(make_fleet_run):  # noqa: F811
-    run = make_fleet_run(how=How.COLLECTIVE, nodes=("n1", "n2", "n3"))
+    run = make_fleet_run(how=LaunchKind.COLLECTIVE, nodes=("n1", "n2", "n3"))
     ended(run, JobStatus("7", "7.1", ["n1", "n2", "n3"], 0, "COMPLETED", failed=["n1"]), cancelled="me")
     judged(run, "n1", Outcome.FAIL, "rank 0: exit 1")
     judged(run, "n2", Outcome.FAIL, "rank 1: exit 1")
@@ -196,7 +196,9 @@ def test_of_a_cancelled_launch_only_a_node_that_had_failed_before_has_failed(mak
     assert judge_fleet(run).outcome is Outcome.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(("how", "outcome"), [(How.COLLECTIVE, Outcome.INCONCLUSIVE), (How.EACH, Outcome.FAIL)])
+@pytest.mark.parametrize(
+    ("how", "outcome"), [(LaunchKind.COLLECTIVE, Outcome.INCONCLUSIVE), (LaunchKind.EACH, Outcome.FAIL)]
+)
 def test_a_part_of_a_cancelled_launch_is_cancelled_even_if_it_had_not_heard_of_it(make_fleet_run, how, outcome):  # noqa: F811
     command = Command("main", ["launch", "--", "x"], "x", nproc=1)
     run = make_fleet_run(how=how, commands=(command,), outputs={})

@@ -90,7 +90,7 @@ def test_a_cell_without_a_figure_spoils_the_sweep(workspace, status, outcome):
     assert judged(swept(workspace, power_cell("bf16"), other))[1] is outcome
 
 
-def test_cells_that_are_all_refused_are_no_sweep(workspace):
+def test_cells_that_are_all_refused_are_not_a_sweep(workspace):
     other = power_cell("bf16", status="refused", reasons=("no room",))
     assert judged(swept(workspace, other, REFUSED))[1] is Outcome.INCONCLUSIVE
 

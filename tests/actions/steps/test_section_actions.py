@@ -102,7 +102,7 @@ def test_logs_are_copied_with_their_hashes(workspace):
     assert worst(judge(run)[0]) is Outcome.FAIL
 
 
-def test_empty_logs_are_no_evidence(workspace):
+def test_empty_logs_are_not_evidence(workspace):
     source = command_run(workspace, "2.2")
     (source.logs_folder / "main.stdout.log").touch()
     run, _ = performed(workspace, "2.3")

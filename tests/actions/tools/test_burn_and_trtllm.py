@@ -102,7 +102,7 @@ def test_a_report_of_trtllm_bench_that_is_none(tmp_path: Path, content: str) -> 
     assert outcome(read(TRTLLM, file)) is Outcome.INCONCLUSIVE
 
 
-def test_what_builds_or_lists_is_no_benchmark() -> None:
+def test_what_builds_or_lists_is_not_a_benchmark() -> None:
     assert tool_of(["trtllm-bench", "--model", "m", "build", "--tp_size", "2"]) is None
     assert tool_of(["gpu_burn", "-l"]) is None
     assert outcome(read("trtllm-bench -m m throughput --dataset d")) is Outcome.INCONCLUSIVE  # no --report_json

@@ -80,7 +80,7 @@ def test_foreign_bytes_are_never_a_pass(command: str, file: str, name: str | Non
 
 
 @pytest.mark.parametrize(("command", "file", "name"), CASES)
-def test_nan_is_no_number(command: str, file: str, name: str | None) -> None:
+def test_nan_is_not_a_number(command: str, file: str, name: str | None) -> None:
     text = (RESULTS / file).read_text()
     for old in (
         '"completed": 30',
@@ -102,7 +102,7 @@ def test_no_result_at_all_is_inconclusive(command: str, file: str, name: str | N
 
 
 @pytest.mark.parametrize("number", [r"(?m)^ +\d+(?= )", r"(?<=# Out of bounds values : )\d+"])
-def test_a_number_of_5000_digits_in_the_text_of_nccl_tests_is_no_traceback(number: str) -> None:
+def test_a_number_of_5000_digits_in_the_text_of_nccl_tests_is_not_a_traceback(number: str) -> None:
     text, count = re.subn(number, " " + "9" * 5000, (RESULTS / "nccl_all_reduce.txt").read_text())
     assert count
     _read("all_reduce_perf", text.encode(), None)

@@ -227,7 +227,7 @@ def test_genai_perf_does_not_count_failures_so_it_proves_nothing(tmp_path: Path)
     assert gate(result, "failed requests").measured == "unknown"
 
 
-def test_one_answer_without_text_is_no_run_without_streaming(tmp_path: Path) -> None:
+def test_one_answer_without_text_is_not_a_run_without_streaming(tmp_path: Path) -> None:
     def textless(value: dict[str, Any]) -> None:
         request = value["benchmarks"][0]["requests"]["successful"][0]
         request["info"]["timings"]["first_token_iteration"] = None

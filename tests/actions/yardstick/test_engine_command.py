@@ -114,7 +114,7 @@ def test_a_load_that_our_engine_cannot_have_is_refused(tmp_path: Path, model: Pa
         command("vllm serve models/tiny", tmp_path, f"openai_load_test.py --url http://h:1 {flag}")
 
 
-def test_flags_that_change_nothing_are_no_reason(tmp_path: Path, model: Path) -> None:
+def test_flags_that_change_nothing_are_not_a_reason(tmp_path: Path, model: Path) -> None:
     assert (
         served_model(["vllm", "serve", "models/tiny", "-pp", "1", "--kv-cache-dtype", "auto"], tmp_path).tensor_parallel
         == 1

@@ -98,7 +98,7 @@ def test_fewer_than_eight_nodes_name_nobody():
 
 
 @pytest.mark.parametrize("noise", [0.005, 0.02])
-def test_healthy_fleets_accuse_nobody(noise):
+def test_no_node_of_a_healthy_fleet_is_named(noise):
     for seed in range(20):
         first, second = fleet(16, noise=noise, seed=seed), fleet(16, noise=noise, seed=seed + 1000)
         again = {link: second[link] for link in judge(first, 16).wanted}

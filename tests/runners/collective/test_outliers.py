@@ -1,4 +1,4 @@
-"""The rule for slow pairs and GPUs: how often it accuses a healthy node, and what it finds.
+"""The rule for slow pairs and GPUs: how often it names a healthy node, and what it finds.
 
 Simulated with normal noise and fixed seeds; docs/collectives.md has a larger table made in the same way.
 """
@@ -31,7 +31,7 @@ def share(ranks: int, noise: float, wanted: tuple, factor: Callable[[Pair], floa
 
 
 @pytest.mark.parametrize(("ranks", "noise"), [(4, 0.01), (8, 0.005), (8, 0.02)])
-def test_a_healthy_node_is_not_accused(ranks: int, noise: float) -> None:
+def test_a_healthy_node_is_not_named(ranks: int, noise: float) -> None:
     assert sum(bool(found(ranks, noise, seed)) for seed in range(TRIALS)) <= 1
 
 

@@ -103,7 +103,7 @@ def test_wrong_results_come_first() -> None:
     assert verdict_of(made).word == "failed"
 
 
-def test_counters_that_do_not_fit_are_no_pass() -> None:
+def test_counters_that_do_not_fit_are_not_a_pass() -> None:
     made = record_of(8)
     made["counters"]["readings"][3] |= {"tx_bytes": 1, "tx_share": 1.05}
     assert verdict_of(made).word == "inconclusive"
@@ -131,7 +131,7 @@ def test_without_a_reference_the_operator_has_to_state_a_bound() -> None:
     assert (low["word"], low["exit_code"]) == ("slow", 1)
 
 
-def test_what_could_not_be_measured_is_no_pass() -> None:
+def test_what_could_not_be_measured_is_not_a_pass() -> None:
     made = record_of(8)
     made["rows"][1] |= {"time_us": None, "reason": "it cannot be captured in a CUDA graph (x)"}
     assert verdict_of(made).reason == "all_reduce, graph: it cannot be captured in a CUDA graph (x)"

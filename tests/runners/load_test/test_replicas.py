@@ -174,7 +174,7 @@ def without(number: int, made: dict[str, Any]) -> None:
         lambda made: made["llmval"]["replicas"][0].update(verdict=None),
     ],
 )
-def test_a_record_that_lacks_a_replica_is_no_record(spoil) -> None:
+def test_a_record_that_lacks_a_replica_is_not_a_record(spoil) -> None:
     made = record([window(0), window(1), window(2)])
     spoil(made)
     assert result_in(made) is None

@@ -162,7 +162,7 @@ def test_a_loose_level_and_a_short_trial_do_not_flatter() -> None:
     assert 48 <= found.max_qps <= 50 * 1.05
 
 
-def test_a_cap_that_holds_is_no_upper_bound() -> None:
+def test_a_cap_that_holds_is_not_an_upper_bound() -> None:
     search = found(lambda planned: judged(planned, window(planned.qps)), replace(CONFIG, max_qps=10))
     assert [(t.target_qps, t.purpose) for t in search.trials][:3] == [(4, "bracket"), (8, "bracket"), (10, "bracket")]
     assert {(t.target_qps, t.purpose) for t in search.trials[3:]} == {(10, "confirm")}

@@ -211,7 +211,7 @@ def test_the_verdict_has_a_word_and_an_exit_code(
     assert f"{code} " in EXIT_CODES
 
 
-def test_a_profiled_window_is_no_measurement() -> None:
+def test_a_profiled_window_is_not_a_measurement() -> None:
     made = record(served(10))
     mark_invalid(made, "a profiler ran")
     assert made["llmval"]["verdict"] == {"word": "invalid", "reason": "a profiler ran", "exit_code": 3}

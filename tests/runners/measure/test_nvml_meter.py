@@ -178,7 +178,7 @@ def test_the_fake_has_the_parameters_of_the_real_binding():
 
 @pytest.mark.parametrize("name", ["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"])
 @pytest.mark.parametrize("value", [0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, -1])
-def test_a_placeholder_of_the_driver_is_no_energy_and_no_power(monkeypatch, name, value):
+def test_a_placeholder_of_the_driver_is_neither_energy_nor_power(monkeypatch, name, value):
     binding = FakeNvml()
     binding.field_code = 3  # no instant power, so the average is read
     meter = NvmlMeter(binding, ["GPU-a"])

@@ -89,7 +89,7 @@ def test_the_first_token_is_a_chunk_with_output_and_no_role_alone(choice: dict, 
     assert has_output(choice) == output
 
 
-def test_comments_and_other_fields_of_events_are_no_chunks() -> None:
+def test_comments_and_other_fields_of_events_are_not_chunks() -> None:
     stream = b": ping\r\n\r\nevent: x\r\nid: 4\r\nretry: 5\r\ndata:" + json.dumps(text()).encode() + b"\r\n\r\n"
     found = read((1, stream), (2, usage(5, 3)), (2, DONE))
     assert (found.done, list(found.token_times)) == (True, [1])

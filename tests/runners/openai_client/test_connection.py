@@ -150,7 +150,7 @@ async def test_a_body_without_a_length_ends_with_its_connection() -> None:
         (b"", "cut: the server ended"),
     ],
 )
-async def test_an_answer_that_is_not_whole_is_no_answer(answer: bytes, failure: str) -> None:
+async def test_an_answer_that_is_not_whole_is_not_an_answer(answer: bytes, failure: str) -> None:
     (found,), _ = await served([answer], 1)
     assert found.failure.startswith(failure)
 

@@ -139,7 +139,7 @@ def test_a_screen_is_at_most_eighty_columns_wide_and_breaks_no_path() -> None:
     assert any(long in line for line in screen.text().splitlines())
 
 
-def test_an_unknown_figure_is_no_zero() -> None:
+def test_an_unknown_figure_is_not_zero() -> None:
     assert [figure(None), figure(0.0), figure(-0.001), figure(1234.5)] == ["n/a", "0.00", "0.00", "1,234.50"]
 
 
@@ -151,7 +151,7 @@ def test_a_signal_is_named(number: int | None, words: str) -> None:
     assert ended_by(number) == words
 
 
-def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_never_replaced(tmp_path: Path) -> None:
     """As root, a record written to /dev/null would replace the device by a file."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link.json").symlink_to(tmp_path / "pipe")

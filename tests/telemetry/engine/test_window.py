@@ -64,6 +64,6 @@ def test_a_server_without_metrics_still_has_its_processes():
     assert [(load.pid, load.cores) for load in window.processes] == [(2, 1.5), (1, 1.0)]
 
 
-def test_one_answer_is_no_window():
+def test_one_answer_is_not_a_window():
     assert engine_window([]) is None
     assert engine_window([at(1, tokens=1.0), Sample(0, 5)]) is None

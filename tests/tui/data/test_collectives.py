@@ -57,7 +57,7 @@ def test_a_judged_run_shows_its_own_copy(follower: CollectiveFollower, tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"pairs": {"cells": [1]}}', "null"])
-def test_a_file_that_is_no_record_shows_nothing(follower: CollectiveFollower, tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_record_shows_nothing(follower: CollectiveFollower, tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     os.utime(tmp_path / "x.json", (STARTED_S + 1, STARTED_S + 1))
     assert follower.snapshot(STARTED, None) is None

@@ -164,7 +164,7 @@ def test_another_command_than_the_one_that_ran_is_labelled(workspace: Workspace,
     assert behind[behind.index("ran") + 1] == "$ torchrun a.py"
 
 
-def test_the_baseline_is_no_gate_of_the_run() -> None:
+def test_the_baseline_is_not_a_gate_of_the_run() -> None:
     base = {"completed_qps": Bound(">=", 25.4, BASELINE), "tpot_p50_ms": Bound("<=", 7.0, BASELINE)}
     metrics = {"completed_qps": 27.4, "tpot_p50_ms": 7.9}
     live = [bound_text(one, 40, BRAILLE) for one in figures_of(metrics, {}, baseline=base, live=True)]
@@ -224,7 +224,7 @@ def test_bounds_come_from_flags_and_from_the_item(workspace: Workspace) -> None:
 @pytest.mark.parametrize("charts", [BRAILLE, UNICODE, ASCII])
 @pytest.mark.parametrize("gpus", [0, 1, 4, 8, 16, 64])
 @pytest.mark.parametrize(("width", "height"), [(79, 21), (67, 32), (93, 47), (135, 57), (40, 7)])
-def test_a_running_pane_has_no_blank_rows_to_speak_of(
+def test_a_running_pane_has_hardly_a_blank_row(
     workspace: Workspace, charts: Any, gpus: int, width: int, height: int
 ) -> None:
     folder = workspace.run("1.2")

@@ -1,4 +1,4 @@
-"""The words of an item as clauses, with marks in the place of its commands and of other quoted text."""
+"""The words of an item as clauses, with marks in place of its commands and of other quoted text."""
 
 import re
 from collections.abc import Sequence

@@ -329,7 +329,7 @@ def test_the_format_of_another_program_is_named_with_what_serves_it(
         (lambda name: name.replace("up_proj", "gate_up_proj"), "layers.0.mlp.gate_up_proj.weight, projections in one"),
     ],
 )
-def test_tensors_with_other_names_are_no_incomplete_download(
+def test_tensors_with_other_names_are_not_an_incomplete_download(
     rename: Any, names: str, state: made.State, tmp_path: Path
 ) -> None:
     made.write_config(tmp_path, made.config_of())
