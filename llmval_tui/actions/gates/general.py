@@ -34,7 +34,9 @@ def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:
         evidence = log_evidence(run, empty_too=demands_silence(run) or _may_be_silent(run))
         if not evidence:
             reason = "it names no file and printed nothing: let it print its findings, or name a file with > PATH"
-            gates.append(Gate("evidence", Outcome.INCONCLUSIVE, "none", "a file or output to hash", reason))
+            gates.append(
+                Gate("evidence", Outcome.INCONCLUSIVE, "no output, no file", "a file or output to hash", reason)
+            )
     evidence += script_evidence(run)
     of_servers, record = server_gates(run)
     gates += of_servers

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from llmval_tui.actions.step_state import StepState, StepStatus
 from llmval_tui.actions.tick_basis import TickBasis
 from llmval_tui.foundation.text import clean_line
-from llmval_tui.runs.records import Outcome, RestsOn
+from llmval_tui.runs.records import Outcome, RestsOn, Verdict
 from llmval_tui.terminal.glyphs import Sign
 from llmval_tui.tui.data.screen_state import NEEDS_YOU, ScreenState
 
@@ -79,15 +79,28 @@ def _need(status: StepStatus) -> str:
         return clean_line(status.problem or closed or "a record is damaged")
     if status.state is StepState.ASKING and verdict is not None and verdict.question is not None:
         return "asks for a link" if verdict.question.get("kind") == "link" else "asks you"
-    return in_short(clean_line(verdict.summary)) if verdict is not None else ""
+    return _reason(verdict) if verdict is not None else ""
 
 
-def in_short(reason: str) -> str:
+def _reason(verdict: Verdict) -> str:
+    """Why a verdict is no pass, in short; of a command that ended badly also its last words, which are the cause."""
+    summary = clean_line(verdict.summary)
+    gate = next((one for one in verdict.gates if one.outcome is verdict.outcome is not Outcome.PASS), None)
+    title = clean_line(gate.title) if gate is not None else ""
+    if gate is None or not summary.startswith(f"{title}: "):
+        return in_short(summary)
+    if gate.reason and gate.name.partition(":")[0] == "exit":
+        return clean_line(f"{title}: {gate.measured}, {gate.reason}")
+    return in_short(summary, title)
+
+
+def in_short(reason: str, title: str = "") -> str:
     """The reason of a verdict without its explanations: `kept up: 3 s (it grew): more` becomes `kept up: 3 s`.
 
-    The pane Run has it in full.
+    `title` is the name of the gate at its beginning, which may have a colon itself. The pane Run has it in full.
     """
-    name, colon, rest = reason.partition(": ")
+    known = title and reason.startswith(f"{title}: ")
+    name, colon, rest = (title, ": ", reason[len(title) + 2 :]) if known else reason.partition(": ")
     rest = re.split(r": | \(", rest, maxsplit=1)[0]
     return f"{name}{colon}{rest}" if rest else reason
 

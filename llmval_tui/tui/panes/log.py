@@ -20,7 +20,7 @@ from llmval_tui.tui.drawing.rows import Row, Span, row
 from llmval_tui.tui.drawing.viewport import with_scrollbar
 from llmval_tui.tui.panes.log_rows import LEVEL, TIME, LineLook, line_rows, mark_row, matches
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
-from llmval_tui.tui.widgets.text_rows import log_name
+from llmval_tui.tui.widgets.text_rows import log_name, paragraph
 
 if TYPE_CHECKING:
     from llmval_tui.tui.data.log_merge import MergedLogs
@@ -182,7 +182,7 @@ class LogPane(ScrollPane):
                 break
         drawn = drawn[-below:] if self.following else drawn[:below]
         if not drawn and not self._file_size:
-            drawn = [row((" Nothing has been written to this log so far.", "muted"))]
+            drawn = paragraph("Nothing has been written to this log so far.", "muted", width)
         elif not drawn and self.level is not None:
             drawn = [row((f" no line has the level {self.level.name}", "muted"))]
         shown = self._with_scrollbar(drawn, width, below)

@@ -108,6 +108,11 @@ class ActionScreen(Screen[None]):
     def glyphs(self) -> Glyphs:
         return self.themed_app.glyphs
 
+    @property
+    def asks(self) -> bool:
+        """Whether a dialog is open."""
+        return self.app.screen is not self
+
     async def ask(self, dialog: Screen[T]) -> T | None:
         """Open a dialog and wait for its result."""
         return await self.app.push_screen_wait(dialog)

@@ -1,9 +1,10 @@
 """The keys that change something: each asks in a dialog, shows exactly what will happen, and starts a command."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from llmval_tui.checklist.model import Step
+from llmval_tui.checklist.model import Step, StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.items import Expected
 from llmval_tui.runs.records import Verdict
@@ -15,7 +16,7 @@ from llmval_tui.tui.screens.dialog import Choice, Content, Dialog, looking_at
 from llmval_tui.tui.screens.dialog_texts import question_rows
 from llmval_tui.tui.screens.host import Host
 from llmval_tui.tui.screens.review import ReviewDialogs, open_items
-from llmval_tui.tui.screens.start_dialog import CLOSE, StartDialog
+from llmval_tui.tui.screens.start_dialog import CLOSE, Start, StartDialog
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from llmval_tui.tui.widgets.text_rows import paragraph
 
@@ -34,8 +35,23 @@ class CommandDialogs:
         self._review = ReviewDialogs(host, commands)
         self._busy: str | None = None  # the command that runs now, in words
         self._settled: str | None = None  # ids of the runs that were given to `settle` last
-        self.dialog_pending = False  # a dialog is being prepared in a thread: the next key is meant for it
+        self._preparing = False  # dialogs follow one another, and each is prepared in a thread
         self._given_up = 0  # dialogs that shall open no more
+
+    @property
+    def dialog_pending(self) -> bool:
+        """Whether a dialog is being prepared and none is open: the next key is meant for the one to come."""
+        return self._preparing and not self._host.asks
+
+    @contextmanager
+    def _dialogs_follow(self) -> Iterator[Callable[[], bool]]:
+        """While dialogs follow one another; gives whether the next may open, or Esc has given it up."""
+        self._preparing, turn = True, self._given_up
+        try:
+            yield lambda: turn == self._given_up
+        finally:
+            if turn == self._given_up:
+                self._preparing = False
 
     async def start(self, *, tick: bool, everything: bool = False) -> None:
         """Ask, then run the marked steps, or the chosen one, or all that are left."""
@@ -47,40 +63,9 @@ class CommandDialogs:
             return
         keys = tuple(step.key for step in steps)
         wanted = StartDialog(host, keys, tick, everything)
-        self.dialog_pending, turn = True, self._given_up
-        try:
-            items = await wanted.items()
-        except Refused as refusal:
-            host.toast(str(refusal), "error")
-            return
-        finally:
-            if turn == self._given_up:
-                self.dialog_pending = False
-        if turn != self._given_up:
-            return
-        if opened := open_items(items):
-            said = await self._review.offer(opened, others=any(item.expected is Expected.RUNS for item in items))
-            if said is None:
-                return
-            wanted.skip_unreviewed = said == "skip"
-            if not wanted.skip_unreviewed:
-                answered = await self._review.walk(keys, for_plan=True, whole=everything)
-                if answered is None:
-                    return
-                wanted.confirmed = answered
-            try:
-                items = await wanted.items()
-            except Refused as refusal:
-                host.toast(str(refusal), "error")
-                return
-            if not wanted.skip_unreviewed and any(item.expected is Expected.ASKS for item in items):
-                host.toast("Questions are still open: nothing was started.", "warning")
-                return
-        if not any(item.is_planned for item in items):
-            host.toast("Every step below this one is ticked: nothing is left to do.", "warning")
-            return
-        start = await wanted.ask(items)
-        if start is None:
+        with self._dialogs_follow() as may_open:
+            start = await self._asked(wanted, keys, may_open)
+        if start is None or not may_open():
             return
         state.marks.clear()
         await self._execute(
@@ -96,17 +81,50 @@ class CommandDialogs:
             ),
         )
 
+    async def _asked(
+        self, wanted: StartDialog, keys: tuple[StepKey, ...], may_open: Callable[[], bool]
+    ) -> Start | None:
+        """Ask the open questions, then whether to start; None: not, and the operator knows why."""
+        host = self._host
+        try:
+            items = await wanted.items()
+            if may_open() and (opened := open_items(items)):
+                said = await self._review.offer(opened, others=any(item.expected is Expected.RUNS for item in items))
+                if said is None:
+                    return None
+                wanted.skip_unreviewed = said == "skip"
+                if not wanted.skip_unreviewed:
+                    answered = await self._review.walk(keys, may_open, for_plan=True, whole=wanted.everything)
+                    if answered is None:
+                        return None
+                    wanted.confirmed = answered
+                items = await wanted.items()
+                if not wanted.skip_unreviewed and any(item.expected is Expected.ASKS for item in items):
+                    host.toast("Questions are still open: nothing was started.", "warning")
+                    return None
+        except Refused as refusal:
+            host.toast(str(refusal), "error")
+            return None
+        if not may_open():
+            return None
+        if not any(item.is_planned for item in items):
+            host.toast("Every step below this one is ticked: nothing is left to do.", "warning")
+            return None
+        return await wanted.ask(items)
+
     def give_up_dialog(self) -> None:
         """Open the dialog that is being prepared no more: nothing may ask when nobody expects it."""
         if self.dialog_pending:
             self._given_up += 1
-            self.dialog_pending = False
+            self._preparing = False
 
     async def review(self) -> None:
         """Answer the open questions of the marked steps, or of all that are not ticked."""
         state = self._host.state
         keys = tuple(step.key for step in self._steps(not state.marks))
-        if keys and await self._review.walk(keys, for_plan=False) is not None:
+        with self._dialogs_follow() as may_open:
+            answered = await self._review.walk(keys, may_open, for_plan=False) if keys else None
+        if answered is not None:
             self._host.refresh_now()
 
     def _steps(self, everything: bool) -> list[Step]:

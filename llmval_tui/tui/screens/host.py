@@ -19,6 +19,11 @@ class Host(Protocol):
     workspace: Workspace
 
     @property
+    def asks(self) -> bool:
+        """Whether a dialog is open."""
+        ...
+
+    @property
     def glyphs(self) -> Glyphs: ...
 
     def toast(self, text: str, severity: SeverityLevel = "information") -> None: ...

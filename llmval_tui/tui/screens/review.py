@@ -1,7 +1,7 @@
 """The dialogs that answer what items ask before their first run: one question after the other."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llmval_tui.actions.review.describe import describe
 from llmval_tui.checklist.model import StepKey
@@ -57,10 +57,12 @@ class ReviewDialogs:
         count = "A question is open" if len(opened) == 1 else f"{len(opened)} questions are open"
         return await self._host.ask(Dialog(count, build, [*choices, Choice("n", "not now", "")]))
 
-    async def walk(self, keys: tuple[StepKey, ...], *, for_plan: bool, whole: bool = False) -> list[str] | None:
+    async def walk(
+        self, keys: tuple[StepKey, ...], may_open: Callable[[], bool], *, for_plan: bool, whole: bool = False
+    ) -> list[str] | None:
         """Ask one question after the other; returns the codes of those that were confirmed for the next plan alone.
 
-        None: the operator left, or an answer could not be kept.
+        None: the operator left or gave up the next question (`may_open`), or an answer could not be kept.
         """
         confirmed: list[str] = []
         done: set[tuple[StepKey, str]] = set()
@@ -72,6 +74,8 @@ class ReviewDialogs:
                 )
             except Refused as refusal:
                 self._host.toast(str(refusal), "error")
+                return None
+            if not may_open():
                 return None
             opened = [item for item in open_items(items) if _id(item) not in done]
             if not opened:

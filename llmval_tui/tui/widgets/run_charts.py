@@ -45,7 +45,8 @@ class Band:
     upper: tuple[str, ...]
 
 
-ROOM_FOR_LEGEND = 70  # columns of the chart of the rate for the legend in full and the note of the dot
+# What the chart of the rate says of the offered rate, from so many columns on.
+LEGENDS = ((70, " offered, not yet completed"), (46, " not yet completed"), (0, " offered"))
 ROOM_FOR_SINCE = 60  # columns of a chart of a latency that says from when it counts
 BANDS = (
     Band("TTFT", ("ttft_p50_ms",), ("ttft_sched_p99_ms", "ttft_p99_ms")),
@@ -150,7 +151,7 @@ class RunCharts:
                 (" completed  ", "text"),
                 (part, "gap"),
                 # Short, because a narrow pane must also say how long a dot is.
-                (" offered, not yet completed" if width >= ROOM_FOR_LEGEND else " not yet completed", "muted"),
+                (next(words for least, words in LEGENDS if width >= least), "muted"),
             ]
         else:
             kind, columns = Kind.AREA, columns_of(reached, axis, step_s)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.run_follower import RunSnapshot
 
 
+LEAST_BAR = 8  # cells of a bar of progress
 LEAST_GATE_NAME = 28  # columns of a gate's name; more in a wide pane
 LONGEST_MEASURED = 36
 LEAST_REQUIRED = 24
@@ -95,8 +96,9 @@ def progress_rows(run: "RunSnapshot", width: int, glyphs: Glyphs) -> list[Row]:
         return rows
     tail = f" {progress.fraction:>4.0%}  {number(progress.done)}/{number(progress.total)}{unit}"
     if run.eta_s is not None and run.alive:
-        tail += f"  {duration(run.eta_s)} left"
-    filled, empty = bar(progress.fraction, max(8, width - 13 - cell_len(tail)), glyphs)
+        left = f"  {duration(run.eta_s)} left"
+        tail += left if 13 + LEAST_BAR + cell_len(tail + left) <= width else ""  # half a figure is a wrong one
+    filled, empty = bar(progress.fraction, max(LEAST_BAR, width - 13 - cell_len(tail)), glyphs)
     rows.append(row((" progress".ljust(12), "muted"), (filled, "busy"), (empty, "track"), (tail, "text")))
     return rows
 

@@ -1,6 +1,7 @@
 """The Run pane: figures with bounds, charts and GPUs in every row, gates by kind, and what goes first."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.snapshot import StepDetail
 from llmval_tui.tui.data.watcher import SamplesTaken
-from llmval_tui.tui.drawing.step_words import in_short
+from llmval_tui.tui.drawing.step_words import in_short, need_of
 from llmval_tui.tui.panes.load import how_to_start, rate_rows
 from llmval_tui.tui.panes.run import outcome_rows, proposal_section, run_section
 from llmval_tui.tui.panes.run_blocks import ended_blocks, is_ramping, load_blocks, running_blocks
@@ -333,4 +334,25 @@ def test_the_sentence_of_a_failure_stands_once_in_full() -> None:
     assert reason not in folded and "783" not in folded
     unfolded = "\n".join(row.plain for row in gate_group_rows([failed], 100, BRAILLE, unfolded=True, summary=full))
     assert reason in unfolded and "783" in unfolded
+    assert in_short("expect: stdout /x/ >= 200: 2 (log:1: 2)", "expect: stdout /x/ >= 200") == (
+        "expect: stdout /x/ >= 200: 2"
+    )
     assert in_short("p99 612 ms") == "p99 612 ms" and in_short("exit: it ended (code 1)") == "exit: it ended"
+
+
+@pytest.mark.parametrize(
+    ("failed", "said"),
+    [
+        (
+            Gate("exit: main", Outcome.FAIL, "exit 1", "exit code 0", "RuntimeError: CUDA error (illegal access)"),
+            "exit: main: exit 1, RuntimeError: CUDA error (illegal access)",
+        ),
+        (Gate("expect: stdout >= 200", Outcome.FAIL, "2", ">= 200", "log:1: 2"), "expect: stdout >= 200: 2"),
+        (Gate("kept up", Outcome.FAIL, "0.9 s", "0.1 s", "it grew"), "did not keep up: 0.9 s"),
+    ],
+)
+def test_what_a_step_needs_says_what_was_measured_and_why_a_command_ended(failed: Gate, said: str) -> None:
+    verdict = SimpleNamespace(outcome=failed.outcome, gates=[failed], summary="")
+    verdict.summary = why_not_passed(failed.outcome, [failed], None)
+    status = SimpleNamespace(state=StepState.FAILED, verdict=verdict, basis=None)
+    assert need_of(status) == said  # type: ignore[arg-type]  # only these fields are read

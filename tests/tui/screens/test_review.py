@@ -1,9 +1,11 @@
 """The questions of a first use in the dashboard: nothing starts before they are answered."""
 
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from textual import events
 
 from llmval_tui.actions.api import Context, Proposal
 from llmval_tui.actions.review.model import Question
@@ -71,6 +73,47 @@ async def test_an_answer_to_a_question_that_is_answered_already_is_not_kept(
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, Dialog) and "each time" in body(app))
         assert commands.calls == [] and "1.1: this was answered or changed meanwhile" in toasts_of(app)
+
+
+async def test_a_key_typed_between_two_questions_waits_for_the_second(
+    dashboard: Make, commands: Any, questions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, answer = threading.Event(), commands.answer_question
+    monkeypatch.setattr(commands, "answer_question", lambda *words: kept.wait(120) and answer(*words))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("v")
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and "nobody has confirmed" in body(app))
+        for _ in range(2):  # the second comes while the first answer is being kept
+            app.post_message(events.Key("s", "s"))
+        await until(pilot, lambda: not isinstance(app.screen, Dialog), "the end of the first dialog")
+        for _ in range(20):
+            await pilot.pause(0.01)
+        assert app.main.dialog_pending and app.main.state.order == "list", "the list did not take it"
+        kept.set()
+        await until(pilot, lambda: len(commands.calls) == 2, "the second answer")
+        assert commands.calls == [("answer", "c11", "skip"), ("answer", "c12", "skip")]
+        assert app.main.state.order == "list"
+        await until(pilot, lambda: not app.main.dialog_pending)
+
+
+async def test_esc_between_two_questions_gives_up_the_second(
+    dashboard: Make, commands: Any, questions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, answer = threading.Event(), commands.answer_question
+    monkeypatch.setattr(commands, "answer_question", lambda *words: kept.wait(120) and answer(*words))
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await pilot.press("v")
+        await until(pilot, lambda: isinstance(app.screen, Dialog) and "nobody has confirmed" in body(app))
+        app.post_message(events.Key("s", "s"))
+        await until(pilot, lambda: app.main.dialog_pending, "the wait for the second dialog")
+        app.main.give_up_dialog()  # what Esc does after a while
+        kept.set()
+        await until(pilot, lambda: len(commands.calls) == 1, "the first answer")
+        for _ in range(20):
+            await pilot.pause(0.01)
+        assert not isinstance(app.screen, Dialog) and not app.main.dialog_pending
 
 
 async def test_enter_answers_nothing(dashboard: Make, commands: Any, questions: Any) -> None:
