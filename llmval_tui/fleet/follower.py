@@ -241,7 +241,7 @@ class _NodeFollower:
         if lost is not None:
             return NodeState.LOST, lost
         if refused and self._state is None and age is None:
-            return NodeState.NOT_STARTED, ""  # it may have answered: nobody knows that anything is wrong with it
+            return NodeState.NOT_STARTED, ""  # nothing says that anything is wrong with it
         seen = f"; last seen in phase {self._progress.phase}" if self._progress.phase else ""
         if over:
             return NodeState.LOST, f"it left no verdict{seen}"

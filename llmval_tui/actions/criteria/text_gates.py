@@ -145,7 +145,7 @@ def _contains(texts: Sequence[Text], one: Criterion, lines: Sequence[_Line]) -> 
     bound = bound_text(one)
     if "\n" not in bound or one.stated_by is not StatedBy.WORDS:
         return _decided(texts, one, False, "not in the output", lines[-1:], read_enough=False)
-    # Several lines below a prompt are a sample. If they are not all printed, nobody knows which of them must be.
+    # Several lines below a prompt are a sample. If they are not all printed, it is unknown which of them must be.
     rest = iter(" ".join(line.content.split()) for line in lines)
     missing = next((line for line in bound.split("\n") if " ".join(line.split()) not in rest), None)
     if missing is None:

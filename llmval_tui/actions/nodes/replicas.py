@@ -16,7 +16,7 @@ Figures = dict[str, float | None]
 
 
 def figures_of_nodes(run: Run, nodes: Sequence[str]) -> dict[str, Figures]:
-    """The figures of each node; {} if nobody knows them: the record is of another kind, or of one replica over all.
+    """The figures of each node; {} if they are unknown: the record is of another kind, or of one replica over all.
 
     Args:
         nodes: all nodes, in the order of their ranks; the first holds the record.

@@ -13,14 +13,14 @@ from llmval_tui.tui.data.run_history import StepFacts
 from llmval_tui.tui.data.screen_state import NEEDS_YOU, ScreenState
 from llmval_tui.tui.drawing.labels import disambiguated_labels, list_label, strip_markdown
 from llmval_tui.tui.drawing.rows import Row, Span, row
-from llmval_tui.tui.drawing.step_words import has_state, sign_of, stands_on, state_rank, state_words, waiting
+from llmval_tui.tui.drawing.step_words import has_state, rests_on_words, sign_of, state_rank, state_words, waiting
 from llmval_tui.tui.drawing.trend import trend
 
 WORD = 12  # cells of the longest word for a state
 ROOMY = 44  # from this width on, the words for states have a column of their own
 # The columns after the state, in the order in which they go first when there is less room: name, cells, least width.
 COLUMNS = (
-    ("stands on", 18, 92),
+    ("rests on", 18, 92),
     ("by", 8, 100),
     ("age", 5, 46),
     ("took", 7, 56),
@@ -260,10 +260,10 @@ def _cell(
 ) -> Span:
     """One column of a step, in exactly `cells` cells."""
     running = status.state is StepState.RUNNING
-    if name == "stands on":
+    if name == "rests on":
         sign = sign_of(state, status)
         role = sign.role if sign.role in ("warn", "bad") else "text"
-        return f" {fit(stands_on(status), cells - 1, glyphs.ellipsis)}", role
+        return f" {fit(rests_on_words(status), cells - 1, glyphs.ellipsis)}", role
     if facts is None:
         return " " * cells, "text"
     if name == "by":

@@ -1,4 +1,4 @@
-"""What the list says of a step in words: what its tick stands on, and what it needs from a person."""
+"""What the list says of a step in words: what its tick rests on, and what it needs from a person."""
 
 import re
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ def in_short(reason: str, title: str = "") -> str:
     return f"{name}{colon}{rest}" if rest else reason
 
 
-def stands_on(status: StepStatus) -> str:
+def rests_on_words(status: StepStatus) -> str:
     """What the step's state rests on, in at most 17 cells."""
     basis, verdict = status.basis, status.verdict
     if status.state is StepState.RUNNING:

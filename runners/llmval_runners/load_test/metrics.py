@@ -230,7 +230,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float | None]:
 def peaks(sent: Sequence[SentRequest]) -> tuple[int | None, int]:
     """(most output tokens within one whole second, most requests in flight at once).
 
-    The first is None if tokens came in chunks, because nobody knows how many tokens a chunk had.
+    The first is None if tokens came in chunks, because a chunk does not say how many tokens it had.
     """
     buckets: Counter[int] = Counter()
     changes: list[tuple[float, int]] = []

@@ -181,7 +181,7 @@ class _Terminal:
             self.stream.flush()
 
     def end(self) -> None:
-        """Remove the progress line: it was of the moment, and what comes next stands on a line of its own."""
+        """Remove the progress line: what is written next begins on a line of its own."""
         if self.is_terminal and self.phase:
             with suppress(OSError):
                 self.stream.write("\r\x1b[2K")

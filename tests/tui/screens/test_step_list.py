@@ -1,4 +1,4 @@
-"""The list: what each tick stands on, what needs a person, folding, filters, orders, columns by width."""
+"""The list: what each tick rests on, what needs a person, folding, filters, orders, columns by width."""
 
 import orjson
 import pytest
@@ -82,9 +82,9 @@ def _list_part(app: object) -> str:
 @pytest.mark.parametrize(
     ("width", "there", "missing"),
     [
-        (80, ("state", "age", "took"), ("stands on", "headline")),
-        (120, ("stands on", "by", "age", "took", "headline", "trend"), ()),
-        (200, ("stands on", "by", "age", "took", "headline", "trend"), ()),
+        (80, ("state", "age", "took"), ("rests on", "headline")),
+        (120, ("rests on", "by", "age", "took", "headline", "trend"), ()),
+        (200, ("rests on", "by", "age", "took", "headline", "trend"), ()),
     ],
 )
 async def test_columns_go_one_after_the_other(
