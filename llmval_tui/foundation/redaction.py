@@ -144,7 +144,8 @@ def masked_argv(words: Sequence[str]) -> list[str]:
             cleaned = redact_text(word)
             out.append(word if cleaned == word else re.sub(r"\*{4,}", MASK, cleaned))
         following = words[number + 1] if number + 1 < len(words) else ""
-        hidden = word.startswith("--") and not equals and _hides(word, following)
+        flag = word.startswith("--") or (word.startswith("-") and len(word) > 4 and rank_of(word) == 2)
+        hidden = flag and not equals and _hides(word, following)
     return _of_known_programs(words, out)
 
 
@@ -164,7 +165,7 @@ def _of_known_programs(words: Sequence[str], out: list[str]) -> list[str]:
 
 def _hides(name: str, value: str) -> bool:
     rank, raw = rank_of(name), value.encode("utf-8", "surrogateescape")
-    if not rank or not is_value(raw):
+    if not rank or not is_value(raw.strip(b"[](){},")):  # a list that lost its quotes
         return False
     return rank == 2 or not NUMBER.match(raw)
 
@@ -297,10 +298,9 @@ def _assigned_span(match: _Match) -> tuple[int, int] | None:
     end = _end_of_name(match)
     name = data[start:end].decode("ascii")
     flag = name.startswith("--")
-    if match["sep"] is None and not flag:
-        return None
     rank = rank_of(name)
-    if not rank:
+    flag = flag or (rank == 2 and len(name) > 4 and name.startswith("-"))  # -password X
+    if not rank or (match["sep"] is None and not flag):
         return None
     place = "quoted" if match["quoted"] is not None else "bare"
     value, span = match[place], match.span(place)
@@ -332,7 +332,12 @@ def _named_span(match: _Match) -> tuple[int, int] | None:
 def _values_a_secret(name: str, rank: int, value: bytes, match: _Match) -> bool:
     """A sure name has any value but a bare number or word in prose; a likely one needs a value that looks secret."""
     variable = name.isupper() and b"=" in (match["sep"] or b"")
-    if name.strip("-").upper() in _OUTCOMES and (NUMBER.match(value) or (match["quoted"] is None and not variable)):
+    flag = name.startswith("--") and b":" not in (match["sep"] or b"")
+    if (
+        name.upper().lstrip("-") in _OUTCOMES
+        and not flag
+        and (NUMBER.match(value) or (match["quoted"] is None and not variable))
+    ):
         return False  # the outcome of a test
     if rank == 2 and name.upper().endswith("PASS") and match["list"] is not None and not looks_secret(value):
         return False

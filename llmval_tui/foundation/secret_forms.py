@@ -13,7 +13,7 @@ IN_URL = re.compile(
     rb"(?:[^/\s@,\"'\x00-\x1f\x7f-\xff]+(?=@)(?:@[^/\s@,\"'\x00-\x1f\x7f-\xff]+(?=@))*|"
     rb"(?<=[^/]:)(?!\d+/)[^/\s@,\"'?\x00-\x1f\x7f-\xff]+/[^/\s@,\"'?\x00-\x1f\x7f-\xff]+(?=@))"
 )
-_TOKEN_USER = re.compile(rb"(?<=://)(?=[^/\s:@\"']*\d)[A-Za-z0-9_.~-]{16,}(?=@)")  # a token in place of a user
+_TOKEN_USER = re.compile(rb"(?<=://)(?=[^/\s:@\"']*\d)[A-Za-z0-9_.~-]{16,}(?=:?@)")  # a token in place of a user
 _WORDS = re.compile(
     rb"\b(?:"
     rb"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b(?::[A-Za-z0-9/+=]{30,})?|"
@@ -55,7 +55,7 @@ _KEY_BLOCK = re.compile(
     rb"(?:[\s\S]{1,20000}?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|"
     rb"(?:[\s\\rn\"',+]{0,8}[A-Za-z0-9+/=:., -]{4,})*)"
 )
-_PUTTY_KEY = re.compile(rb"(?<=Private-Lines: )\d+[\s\S]{1,20000}?(?=\nPrivate-MAC|\Z)")
+_PUTTY_KEY = re.compile(rb"(?<=Private-Lines: )\d+(?:(?!Private-Lines: )[\s\S]){1,20000}?(?=\nPrivate-MAC|\Z)")
 _HASH = re.compile(rb"\$(?:apr1|1|2[abxy]|5|6|y|argon2id?)\$[./A-Za-z0-9$=,]{20,}")
 _HOOK = re.compile(
     rb"(?<=hooks\.slack\.com/)[A-Za-z0-9/_-]{12,}|(?<=/webhooks/)\d{8,}/[A-Za-z0-9_-]{40,}|(?<=/api/webhooks/)\d+/[A-Za-z0-9_-]{20,}|"
@@ -77,9 +77,28 @@ WHOLE: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...] = (
 
 
 # -- values beside a word that is not a name --------------------------------------------------------------------------
+_GAP = re.compile(rb"(\[\^(?:\\.|[^]\\])+\])\*\??")  # `[^\r\n]*?` in a pattern
+
+
+def _linear(pattern: bytes) -> bytes:
+    """The pattern, each of whose gaps ends where the words before the gap stand again: another match begins there.
+
+    Else a line with a thousand `curl` takes a million steps, and with `docker` and `login` a thousand times more.
+    """
+    found, at = b"", 0
+    if pattern.startswith(b"(?m)^"):  # it begins once in a line
+        return pattern
+    for gap in _GAP.finditer(pattern):
+        head = re.sub(rb"^\(\?[a-z]+\)", b"", pattern[at : gap.start()])
+        if gap[0].endswith(b"?") and head:
+            found += pattern[at : gap.start()] + rb"(?:(?!" + head + rb")" + gap[1] + rb")*?"
+            at = gap.end()
+    return found + pattern[at:]
+
+
 # Group 1 is the secret. Words as above. JSON's `\n`, `\r` and `\t` are `\` and a vertical tab here, and in `WHOLE`, so
 # that a word begins after them.
-BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
+BESIDE = tuple((words, re.compile(_linear(pattern))) for words, pattern in (
     ((b"authorization",), (
         rb"(?i)\b(?:proxy-)?authorization\\?[\"']?\s{0,3}[:=]\s{0,3}\\?[\"']?"
         rb"(?:(?:bearer|basic|token|digest|negotiate|apikey|aws4-hmac-sha256)[ ]+)?([^\r\n\"'\\]{4,})")),
@@ -145,7 +164,7 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
     ((b"poetry",), rb"\bpoetry +config +(?:--\S+ +)*pypi-token\.[^\s\"]+ +([^\s\"'\\]+)"),
     ((b"poetry",), rb"\bpoetry +config +(?:--\S+ +)*http-basic\.[^\s\"]+ +[^\s\"]+ +([^\s\"'\\]+)"),
     ((b"mc ",), rb"\bmc +(?:alias +set|config +host +add) +[^\s\"-][^\s\"]* +[^\s\"]+ +[^\s\"]+ +([^\s\"'\\]+)"),
-    ((b"-auth",), rb"\bjenkins\S*\b[^\r\n;|&]*?\s-auth\s+[^\s:@]+:([^\s\"'\\]+)"),
+    ((b"-auth",), rb"\s-auth\s+[^\s:@]+:([^\s\"'\\]+)"),
     ((b"--username",), rb"\s--username[ =]\S+\s+-p\s+[\"']?([^\s\"'\\]+)"),
     ((b"dockerconfigjson", b"device_code", b"samlresponse", b"-art-api", b"honeycomb-team", b"bw_session"), (
         rb"(?i)(?:\.dockerconfigjson|device_code|SAMLResponse|X-JFrog-Art-Api|X-Honeycomb-Team|BW_SESSION)\\*[\"']?"
@@ -166,16 +185,17 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
         rb"(?m)^(?![^\r\n]*\bs(?:run|batch|alloc|queue|info|acct|cancel|control|udo)\b)[^\r\n]*?"
         rb"\s(?:-[uU]|--user(?:name)?)[ =]\s{0,24}[^\s-]\S*\s+(?:-[pP]|--pass(?:w(?:or)?d)?[ =])\s{0,24}"
         rb"(?![\d.:]{1,30}(?:[\s\"',]|\Z)|[\d.]*:\d|[/.~$-])([^\s\"'\\;|&]+)")),
-    ((b" -u",), (  # -u me:X; not user and group of a container
-        rb"(?m)^(?![^\r\n]*\b(?:docker|podman|nerdctl|chroot|crun|buildah)\b)[^\r\n]*?\s-u\s{0,24}\\*[\"']?[\w.@-]+:"
+    ((b" -u", b" --user"), (  # -u me:X; not user and group of a container
+        rb"(?m)^(?![^\r\n]*\b(?:docker|podman|nerdctl|chroot|crun|buildah)\b)[^\r\n]*?"
+        rb"\s(?:-u|--user[ =])\s{0,24}\\*[\"']?[\w.@-]+:"
         rb"(?![a-z_-]+(?:[\s\"'`]|\Z)|\d+(?:[\s\"'`:]|\Z))([^\s\"'\\`/]+)")),
     ((b" -p ",), (
         rb"\s-p\s+(?![\d.:]{1,30}\s|[\d.]*:\d|[/.~$-])([^\s\"'\\;|&]+)\s+--?u(?:ser(?:name)?)?[ =]")),
     ((b"--from-literal",), rb"--from-literal[ =]\\*[\"']?[^\s=\"'\\]+=\\*[\"']?([^\s\"'\\]+)"),
     ((b"<<<",), (
-        rb"\b(?:login|chpasswd|passwd|sudo|kinit|cryptsetup|ssh-add|vncpasswd)\b[^\r\n<]*<<<\s*\\*[\"']?"
+        rb"\b(?:login|chpasswd|passwd|sudo|kinit|cryptsetup|ssh-add|vncpasswd)\b[^\r\n<]*?<<<\s*\\*[\"']?"
         rb"(?:[\w.-]+:)?([^\s\"'\\$]+)")),
-    ((b"| ",), (
+    ((b"|",), (
         rb"\b(?:echo|printf)\s+(?:-\w+\s+)*(?:\\*[\"']?%s(?:\\*[n\v])?\\*[\"']?\s+)?\\*[\"']?([^\s\"'\\$|]+)\\*[\"']?\s*\|\s*(?:sudo\s+)?"
         rb"(?:passwd\s+--stdin|kinit\b|vncpasswd\b|[^\r\n|]*--password-stdin)")),
     ((b"sqlplus",), rb"\bsqlplus\s+(?:-\S+\s+)*\\*[\"']?[^\s/\"'\\]+/([^\s@\"'\\]+)"),
@@ -195,8 +215,51 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
         rb"(?:\*\*|`)(?i:[\w -]{0,30}(?:password|passphrase|passwd|secret|token|api[ _-]?key))"
         rb"(?:\*\*|`)?:(?:\*\*|`)?[ \t]*[*_`]{0,2}"
         rb"((?=[^\s\"'`]*\d)(?=[^\s\"'`]*[A-Za-z])[^\s\"'`\\<>(){}*]{6,})")),
-    ((b"<input",), rb"(?i)<input\b(?=[^>]*\btype=\\*[\"']password)[^>]*\bvalue=\\*[\"']([^\"'\\]+)"),
+    ((b"<input",), rb"(?i)<input\b(?=[^<>]*\btype=\\*[\"']password)[^<>]*\bvalue=\\*[\"']([^\"'\\]+)"),
     ((b"mac=",), rb"\bmac=\\*[\"']([A-Za-z0-9+/]{20,}={0,2})"),  # of Hawk
+    ((b"-api-key", b"-api_key"), (  # several keys of one server
+        rb"--(?:[a-z]+[-_])?api[-_]keys?[ =]\s{0,24}[^\s-]\S*((?:[ \t]+(?=\S*\d)(?=\S*[A-Za-z])[\w.~+/=-]{12,})+)")),
+    ((b"secretstr(", b"secretbytes("),
+     rb"\bSecret(?:Str|Bytes)\(\s*[bu]?\\*[\"']([^\"'\\\r\n]{4,})\\*[\"']"),
+    ((b"hey", b"oha", b"ab"), rb"\b(?:hey|oha|ab)(?=\s)[^\r\n;|&]*?\s-[aA]\s+\\*[\"']?[^\s:\"'\\]+:([^\s\"'\\]+)"),
+    ((b"%",), rb"\s-U\s?\\*[\"']?[\w.@-]+%([^\s\"'\\]+)"),  # of Samba
+    ((b"authtoken",), rb"\bauthtoken\s+([A-Za-z0-9_-]{20,})"),
+    ((b"add-mask::", b"insecure-api-key."), rb"(?:::add-mask::|\binsecure-api-key\.)([^\s\"'\\]+)"),
+    ((b"curl",),
+     rb"\bcurl\b[^\r\n]*?\s(?:-E|--(?:proxy-)?cert)[ =]\\*[\"']?[^\s:\"'\\]+:([^\s\"'\\]+)"),
+    ((b"ipmitool",), rb"\bipmitool\b[^\r\n;|&]*?\spassword\s+\d+\s+\\*[\"']?([^\s\"'\\]+)"),
+    ((b"weka",), rb"\bweka\s+user\s+login\s+\S+\s+([^\s\"'\\]+)"),
+    ((b"auth",),  # whose quotes a shell has removed
+     rb"(?:\bauth\s?=\s?|(?:Basic|Digest)Auth)\([\w.@-]+,\s((?=[^\s)]*\d)[^\s\"'\\()]{6,})\)"),
+    ((b" key ",), (
+        rb"\b(?:the|your|my|this)[ ]key[ ]+[`\"']?"
+        rb"((?=[A-Za-z]*\d)(?=[A-Z0-9]*[a-z])(?=[a-z0-9]*[A-Z])[A-Za-z0-9_-]{20,})")),
+    ((b"pass",), (
+        rb"(?m)^[ \t]*pass[ \t]*[:=][ \t]*"
+        rb"((?=\S*\d)(?=\S*[a-z])(?=\S*[A-Z])[^\s\"'\\_/.:()\[\]]{8,})[ \t]*$")),
+    ((b"wpa_passphrase",), rb"\bwpa_passphrase\s+\S+\s+\\*[\"']?([^\s\"'\\]+)"),
+    ((b"ssh-keygen",), rb"\bssh-keygen\b[^\r\n;|&]*?\s-[NP]\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"useradd", b"usermod"), rb"\buser(?:add|mod)\b[^\r\n;|&]*?\s-p\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"bw",), rb"\bbw\s+(?:unlock|login(?:\s+[^\s-]\S*@\S+)?)\s+(?:--\S+\s+)*\\*[\"']?([^\s\"'\\-][^\s\"'\\]*)"),
+    ((b"rootpw",), rb"\brootpw\s+(?:--\S+\s+)*([^\s\"'\\-][^\s\"'\\]*)"),
+    ((b"ipa-",), rb"\bipa-(?:client|server|replica)-install\b[^\r\n;|&]*?\s-[wa]\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
+    ((b"nmcli", b"username", b"neighbor"), (  # of the network's devices
+        rb"(?i)\b(?:nmcli|username|neighbor)\b[^\r\n]*?\s(?:password|secret|[\w.-]*psk)\s+(?:\d{1,2}\s+)?\\*[\"']?"
+        rb"(?![a-z]+(?:[\s,.;:\"']|\Z))([^\s\"'\\]+)")),
+    ((b"enable", b"community"),
+     (rb"\b(?:enable\s+(?:secret|password)\s+(?:\d{1,2}\s+)?|snmp-server\s+community\s+)"
+     rb"(?![a-z]+(?:[\s,.;:\"']|\Z))([^\s\"'\\]+)")),
+    ((b"chpasswd",), (  # of cloud-init, and of a here-document: user:X on each line
+        rb"\bchpasswd\b(?::(?:\s|\\+\v)+(?:expire:[ ]+\w+(?:\s|\\+\v)+)?list:[ ]*\|?|"
+        rb"[ \t]*<<-?[ ]*[\"']?\w+[\"']?)[ \t]*((?:(?:\r?\n|\\+\v)[ \t]*(?:-[ ]+)?[\w.-]+:[^\s\"'\\]+)+)")),
+    ((b"send(", b"sendline("),
+     rb"assword[^\r\n]{0,20}[\"']\)(?:\s|\\+\v|;){0,8}\w+\.send(?:line)?\(\s*[bu]?\\*[\"']([^\"'\\]+)"),
+    ((b"password ", b"passphrase "), (  # password X in a sentence: letters and digits, and capitals or a sign
+        rb"(?:[Pp]assword|[Pp]assphrase)(?:[ ]to)?[ ]+[\"'`]?"
+        rb"(?=[^\s\"'`]*\d)(?=[^\s\"'`]*[a-z])(?=[^\s\"'`]*[A-Z!@#$%^&*+?])([^\s\"'`\\<>(){}=:/]{8,}(?<![.,;]))")),
+    ((b"api key ", b"access key ", b"secret key ", b"api token ", b"access token "), (
+        rb"(?i:\b(?:api|access|secret)[ ](?:key|token))(?:[ ]to)?[ ]+[\"'`]?"
+        rb"((?=[^\s\"'`]*\d)(?=[^\s\"'`]*[a-z])(?=[^\s\"'`]*[A-Z])[\w.~+/-]{16,})")),
     ((b"requirepass", b"masterauth"), rb"(?i)\b(?:requirepass|masterauth)\s+\\*[\"']?([^\s\"'\\]+)"),
     ((b"auth ",), (
         rb"(?:^|(?<=[\r\n\v\"'> ]))AUTH\s+(?:[\w.-]+\s+)?"
@@ -206,7 +269,7 @@ BESIDE = tuple((words, re.compile(pattern)) for words, pattern in (
         rb"(?i)\b(?:login|user(?:name)?|credentials?):[ \t]+[\w.@-]+[ ]?[/][ ]?"
         rb"((?=[^\s\"'\\]*\d)(?=[^\s\"'\\]*[A-Za-z])[^\s\"'\\/]{6,})")),
     ((b"ansible_vault",), rb"\$ANSIBLE_VAULT;[\d.]+;AES256(?:;\w+)?((?:[\s\\\v]+n?[ ]*[0-9a-f]{8,})+)"),
-    ((b"ssh2",), rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----([\s\S]{1,20000}?)---- END SSH2"),
+    ((b"ssh2",), rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----((?:(?!---- BEGIN)[\s\S]){1,20000}?)---- END SSH2"),
     ((b"</",), (
         rb"(?i)<(?:[a-z0-9_.-]*(?:password|passwd|secret|apikey|api[_-]key|access[_-]?key|token))>"
         rb"([^<\s][^<\r\n]*)</")),
@@ -251,6 +314,11 @@ NAMED = tuple((words, re.compile(pattern)) for words, pattern in (
 # A name, and a value in brackets, on the next line, or in a block of YAML or TOML. They are tried where a name has one
 # of the words of `ASSIGNED_WORD`: to look for them everywhere would take longer than all the rest.
 LED = tuple(re.compile(_NAME + pattern) for pattern in (
+    rb"\s{0,3}[=:]\s{0,3}[\w.]{0,40}quote(?:_plus)?\(\s?" + _QUOTE + rb"(?P<value>[^\"'\\\r\n]+)",
+    # of Python code whose quotes a shell has removed
+    rb"\]\s?=\s?(?P<value>[^\s\"'\\\[\](){}]{6,})",
+    rb"(?<=[A-Z]),\s(?P<value>[^\s\"'\\,(){}=]{6,})\)",
+    rb"\s{0,3}[=:]\s{0,3}\[(?P<value>(?=[^\s\]]*\d)(?=[^\s\]]*[A-Za-z])[^\s\[\]\"'\\,{}<>()]{12,})[\],]",
     rb"\s{0,3}=\s{0,3}\[\s{0,20}" + _QUOTE + rb"(?P<value>[^\[\]\r\n\"']{1,4096}?)(?=" + _QUOTE + rb"\s{0,20}\])",
     rb"\s{0,3}=\s{0,3}\[\[(?P<value>[^\]\r\n\\]+)\]\]",
     rb":\s{0,3}&?[A-Za-z][\w:.<>]*\s{0,3}=\s{0,3}" + _QUOTE + rb"(?P<value>[^\"'\\\r\n]+)",
@@ -279,7 +347,7 @@ ASSIGNED = re.compile(
     rb"session_?id|sessid|"
     rb"signature|sig\b|webhook|pin\b|otp\b|psk\b|salt\b)[A-Za-z0-9_.-]{0,48}"
     rb"(?:(?P<sep>\\{0,7}[\"']?[ \t]{0,8}(?:=>|:=|=|:(?!:))[ \t]{0,8})|"
-    rb"(?P<list>\\{0,7}[\"'],\s{0,20}(?=\\{0,7}[\"']))|(?P<space>(?:[ \t\x00]|\\{1,7}u0000)+))"
+    rb"(?P<list>\\{0,7}[\"'](?:,\s{0,20}| a\d{1,4}=)(?=\\{0,7}[\"']))|(?P<space>(?:[ \t\x00]|\\{1,7}u0000)+))"
     rb"(?:[bu]?(?P<quote>\\{0,7}[\"'])(?P<quoted>[^\r\n]{1,4096}?)(?<!\\)(?P=quote)|(?P<bare>[^\s\x00\"',;&<>)}\]]+))"
 )  # fmt: skip
 NAME_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")

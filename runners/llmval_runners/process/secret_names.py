@@ -8,7 +8,7 @@ from functools import lru_cache
 
 # Names in upper case with `_` between words. In one group, any value is a secret; in the other, only one that looks so.
 _SURE = re.compile(
-    r"PASSW|PASS_?PHRASE|(?:^|_|PG|SSH)PASS$|_(?:PIN|OTP)$|(?:^|_)(?:PSK|SALT)$|(?:^|_)(?:PASS|PWD|PW)$|(?:^|_)SECRETS?(?:_|$)|"
+    r"PASSW|PASS_?PHRASE|(?:^|_|PG|SSH|IPMI|BMC|ROOT|USER|ADMIN|SUDO|DB|SMTP|LDAP|PROXY)PASS$|_(?:PIN|OTP)$|(?:^|_)(?:PSK|SALT)$|(?:^|_)(?:PASS|PWD|PW)$|(?:^|_)SECRETS?(?:_|$)|"
     r"SECRET_?(?:ACCESS_?)?KEY|CLIENT_?SECRET|"
     r"(?:^|_)(?:CREDENTIALS?|CREDS?|DSN|PAT)(?:_|$)|API_?KEYS?|ACCESS_?KEY|PRIVATE_?KEY|ACCOUNT_?KEY|"
     r"SHARED_?(?:ACCESS_?)?(?:KEY|SIGNATURE)|"
@@ -30,7 +30,7 @@ _HARMLESS = re.compile(
     r"REQUIRED|NAME|TIMEOUT|EXPIRY|EXPIRES|VERSION|ALGORITHM|AUTHOR|COMPILE|PARALLELISM|FIRST|LAST|VALID|HINT|REF|ROUNDS|FX_?GRAPH|GRAPH|KERNEL|LOOKUP|SHAPE|GUARD|ROUTING)(?:_|$)|TOKENIZ"
 )
 _NOT_HARMLESS = re.compile(
-    r"(?:ACCESS|PRIVATE)_?KEY_ID|SECRET_?ID|WEBHOOK|SESSION_?ID|ID_?TOKEN|DATABASE_URL|(?:PASSWORD|PASSWD|PASSPHRASE|(?:API|SECRET|ACCESS)_?KEY|CLIENT_?SECRET)$"
+    r"(?:ACCESS|PRIVATE)_?KEY_ID|SECRET_?ID|WEBHOOK|SESSION_?ID|ID_?TOKEN|DATABASE_URL|(?:PASSWORD|PASSWD|PASSPHRASE|(?:API|SECRET|ACCESS|LICENSE|ROUTING)_?KEY|CLIENT_?SECRET)$"
 )
 _NO_SECRETS = ("PWD", "OLDPWD")
 
@@ -52,7 +52,7 @@ def rank_of(name: str) -> int:
 
 
 _EMPTY_WORDS = re.compile(
-    rb"(?i)^(?:none|null|nil|true|false|yes|no|on|off|auto|default|unset|undefined|required|optional|missing|n/a|"
+    rb"(?i)^(?:none|null|nil|true|false|yes|no|on|off|auto|default|unset|undefined|required|optional|missing|n/a|empty|"
     rb"str|string|int|bool|bytes|optional\[.*)$"
 )
 _PLACEHOLDER = re.compile(

@@ -113,6 +113,11 @@ def test_values_of_secret_variables_are_found_without_their_names() -> None:
     (["redis-cli", "-a", "pw"], ["redis-cli", "-a", "******"]),
     (["mysql", "-u", "me", "-phunter22"], ["mysql", "-u", "me", "-p******"]),
     (["mpiexec", "-genv", "HF_TOKEN", "abc1", "x"], ["mpiexec", "-genv", "HF_TOKEN", "******", "x"]),
+    (["influx", "-password", "pw", "x"], ["influx", "-password", "******", "x"]),
+    (["x", "--api-key", "abc", "Zq7vR2mK9xTb4LwN"], ["x", "--api-key", "******", "******"]),
+    (["Namespace(m=1,", "api_key=[abc],"], ["Namespace(m=1,", "api_key=******"]),
+    (["os.putenv(HF_TOKEN,", "hunter22)"], ["os.putenv(HF_TOKEN,", "******"]),
+    (["x", "-key", "k.pem", "-tokens", "12"], ["x", "-key", "k.pem", "-tokens", "12"]),
     (["ipmitool", "-P", "a b", "power"], ["ipmitool", "-P", "******", "power"]),
 ])  # fmt: skip
 def test_the_words_of_a_command_keep_no_secret(words: list[str], left: list[str]) -> None:
@@ -137,3 +142,13 @@ def test_a_user_with_a_password_and_one_with_a_group() -> None:
 def test_an_object_in_a_secret_object_is_looked_through_once() -> None:
     """What is masked stays the same: the outer object has all values of the inner one."""
     assert redact_text('{"passwords": {"passwords": {"me": "a1b2c3d4e5"}}}').count("*") == 10
+
+
+@pytest.mark.parametrize("words", [
+    "curl ", "wget ", "http ", "ipmitool ", "mongosh ", "zip ", "7z ", "rar ", "docker login ", "login ", "<input ",
+    "mysql ", "hey ", "nmcli ", "digest ", "jenkins ",
+])  # fmt: skip
+def test_a_program_many_times_in_a_line_is_looked_at_once_each(words: str) -> None:
+    """If each looked through the rest of the line, this would take minutes."""
+    line = words * (200_000 // len(words))
+    assert redact_text(line) == line
