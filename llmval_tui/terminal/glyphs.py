@@ -46,7 +46,7 @@ OUTCOME_SIGNS = {
 
 
 NODE_SIGNS = {
-    NodeState.SLOW: Sign("▼", "v", "slow", "bad"),
+    NodeState.SLOW: Sign("▼", "<", "slow", "bad"),  # `v` is “by hand”
     NodeState.FAILED: Sign("✗", "!", "failed", "bad"),
     NodeState.LOST: Sign("∅", "0", "lost", "bad"),
     NodeState.NO_ANSWER: Sign("∅", "0", "no answer", "warn"),

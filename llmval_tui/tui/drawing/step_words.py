@@ -90,7 +90,8 @@ def _reason(verdict: Verdict) -> str:
     if gate is None or not summary.startswith(f"{title}: "):
         return in_short(summary)
     if gate.reason and gate.name.partition(":")[0] == "exit":
-        return clean_line(f"{title}: {gate.measured}, {gate.reason}")
+        alone = sum(one.name.partition(":")[0] == "exit" for one in verdict.gates) == 1
+        return clean_line(f"{'' if alone else f'{title}: '}{gate.measured}, {gate.reason}")
     return in_short(summary, title)
 
 

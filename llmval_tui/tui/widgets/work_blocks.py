@@ -26,6 +26,7 @@ LEAST = (
     5  # rows of a table: a blank one, a heading, the titles of the columns, one more, and how many there are besides
 )
 LEAST_CHART = 4  # a title, two rows of chart, and the axis
+MOST_GPUS = 16  # rows: of more GPUs, most are alike
 NOTABLE = 1.0  # per cent from the median: less is noise of the sensors, and no GPU is named
 USUAL = 7  # rows for a row of charts, from which on there is one more
 SHORT = {word.casefold(): word for word in ("TTFT", "TPOT", "KV", "GPU")}
@@ -77,12 +78,14 @@ def gpu_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> lis
     if run is None or not run.alive or not state.live.gpus or height < LEAST:
         return []
     # The phases before, such as that of loading the weights, would hide how the GPUs differ in this one.
-    view = GpuView(state, state.live, ChartView(window="phase"), glyphs)
+    view, phase = GpuView(state, state.live, ChartView(window="phase"), glyphs), run.phases[-1:]
+    if view.start_s > state.live.newest_s:  # no sample of this phase
+        view, phase = GpuView(state, state.live, ChartView(), glyphs), ()
     every = gpus_over_run(state, view.start_s)
     end_s = state.live.newest_s + 1
-    title = f"GPUs in {fit(clean_line(run.phases[-1].name), 20).rstrip()}" if run.phases else "GPUs over the run"
+    title = f"GPUs in {fit(clean_line(phase[0].name), 20).rstrip()}" if phase else "GPUs over the run"
     rows = heading(title, width, glyphs, f"means of {duration(end_s - 1 - max(0.0, view.start_s))}")
-    room = height - len(rows) - 1
+    room = min(height - len(rows) - 1, MOST_GPUS)
     shown = every
     if len(every) > room:
         first = sorted(every, key=lambda one: -abs(one.from_median or 0.0))[: max(1, room - 1)]

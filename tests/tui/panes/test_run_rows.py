@@ -345,7 +345,7 @@ def test_the_sentence_of_a_failure_stands_once_in_full() -> None:
     [
         (
             Gate("exit: main", Outcome.FAIL, "exit 1", "exit code 0", "RuntimeError: CUDA error (illegal access)"),
-            "exit: main: exit 1, RuntimeError: CUDA error (illegal access)",
+            "exit 1, RuntimeError: CUDA error (illegal access)",
         ),
         (Gate("expect: stdout >= 200", Outcome.FAIL, "2", ">= 200", "log:1: 2"), "expect: stdout >= 200: 2"),
         (Gate("kept up", Outcome.FAIL, "0.9 s", "0.1 s", "it grew"), "did not keep up: 0.9 s"),

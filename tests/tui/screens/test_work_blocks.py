@@ -9,7 +9,7 @@ from llmval_tui.telemetry.sample import Sample
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.tui.data.watcher import SamplesTaken
 from llmval_tui.tui.widgets.work_blocks import gpu_rows, metric_name
-from tests.helpers.tui_builder import Workspace, load_events, sample
+from tests.helpers.tui_builder import Workspace, event, load_events, sample
 from tests.helpers.tui_pilot import Make, ready, text_of, until
 
 SIZES = [(120, 35), (160, 50), (200, 60)]
@@ -84,10 +84,25 @@ async def test_the_odd_gpu_of_many_has_its_row_and_word(workspace: Workspace, da
         await until(pilot, partial(shows, app, "furthest"), "the GPU")
         (line,) = [line for line in text_of(app.main.steps).splitlines() if "furthest" in line]
         assert line.split()[0] == "41" and "-14.0 %" in line and "430" in line
+        rows = gpu_rows(app.main.state, 60, 50, app.main.steps.glyphs)
+        assert len(rows) == 3 + 15 + 1, "most of them are alike, and the figures need the room"
         rows = gpu_rows(app.main.state, 60, 8, app.main.steps.glyphs)
         assert len(rows) <= 8 and "60 others within 0.0 % of the median" in rows[-1].plain
         for height in range(20):
             assert len(gpu_rows(app.main.state, 60, height, app.main.steps.glyphs)) <= height
+
+
+async def test_a_phase_without_a_sample_shows_the_run(workspace: Workspace, dashboard: Make) -> None:
+    late = event("phase", {"name": "report"}, 900)
+    (workspace.run("1.2") / "events.jsonl").write_bytes(load_events(60) + late)
+    async with dashboard().run_test(size=(160, 50)) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j")
+        app.main.post_message(SamplesTaken("live", [odd(second, 4, 2) for second in range(61)]))
+        await until(pilot, lambda: app.main.state.live.last is not None and app.main.state.run is not None)
+        app.main.steps.repaint()
+        await until(pilot, partial(shows, app, "GPUs over the run", "-14.0 % furthest"), "the GPUs")
+        assert not shows(app, "GPUs in report")
 
 
 def test_names_of_metrics_are_the_fields_own() -> None:
