@@ -118,6 +118,7 @@ calls = []
 
 def paged(q, keys, values, block_mask, return_aux=None, **_):
     """What the compiled kernel computes. The eager function looks at the mask alone and not at the pages."""
+    assert q.shape[1:3] == (KV_HEADS, HEADS // KV_HEADS) and block_mask.seq_lengths[0] == q.shape[2]
     calls.append((q.data_ptr() == qkv.data_ptr(), return_aux is not None))
     out, logs = torch.zeros_like(q), torch.full(q.shape[:3], float("-inf"))
     for b in range(len(q)):
@@ -126,7 +127,7 @@ def paged(q, keys, values, block_mask, return_aux=None, **_):
         some, whole = ((pages[:, None] * PAGE + torch.arange(PAGE)).flatten() for pages in (some, whole))
         slots = torch.cat((whole, some[block_mask.mask_mod(torch.tensor(b), 0, 0, some)])).long()
         if len(slots):
-            k, v = (side[0][:, slots].repeat_interleave(HEADS // KV_HEADS, 0) for side in (keys, values))
+            k, v = (side[0][:, slots] for side in (keys, values))
             scores = q[b] @ k.transpose(1, 2) * DIM**-0.5
             out[b], logs[b] = scores.softmax(-1) @ v, scores.logsumexp(-1)
     return out if return_aux is None else (out, SimpleNamespace(lse=logs))

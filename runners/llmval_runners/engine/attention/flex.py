@@ -7,7 +7,7 @@ offsets. Caches that break either rule are refused.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from llmval_runners.engine.attention.backend import Attend, Prompts, Tokens, upload
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 PAGE = 128
 _BLOCK = 128  # of queries
-# Found by trial (docs/lab). A split by flex attention itself would split the pools, not a sequence.
-# A cast, because torch's typed options lack SPLIT_KV.
-_DECODE_OPTIONS = cast(
-    "FlexKernelOptions", {"BLOCK_M": 16, "BLOCK_N": 64, "SPLIT_KV": 1, "num_warps": 4, "num_stages": 3}
-)
+# Found by trial (docs/lab). Torch's own kernel for decodes would divide its result and convert it in a second kernel.
+_DECODE_OPTIONS: "FlexKernelOptions" = {
+    "BLOCK_M": 16, "BLOCK_N": 64, "num_warps": 4, "num_stages": 3, "FORCE_USE_FLEX_ATTENTION": True,
+}  # fmt: skip
 _Tables = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -75,7 +74,7 @@ class FlexAttention:
             *split_tables(page_table[tokens.rows], tokens.positions // size, splits),
             BLOCK_SIZE=(_BLOCK, size),
             mask_mod=mask,
-            seq_lengths=(1, self._cache.pool.shape[3]),
+            seq_lengths=(heads // self._cache.pool.shape[2], self._cache.pool.shape[3]),
             compute_q_blocks=False,
         )
         return lambda qkv, keys, values: self._decode_attention(qkv, keys, values, blocks, heads, splits)
@@ -153,21 +152,19 @@ def decode_attention(
 ) -> torch.Tensor:
     """Attention of one token per sequence: [sequences, heads · head dim]. To be compiled.
 
-    Flex attention serves a context with one program per KV head. So each context is split here into `splits` rows of
-    `mask`, and the results are combined by their log-sum-exp, as in flash-decoding. A whole context needs neither a
-    copy of its queries nor the log-sum-exp, which would be two more kernels a layer.
+    The query heads that share a KV head are the queries of one program. Flex attention serves a context with one
+    program per KV head, so each context is split here into `splits` rows of `mask`, and the results are combined by
+    their log-sum-exp, as in flash-decoding. A whole context needs neither a copy of its queries nor the log-sum-exp,
+    which would be two more kernels a layer.
     """
-    q = _queries(qkv, heads, keys.dtype)[:, :, None]
+    q = _queries(qkv, heads, keys.dtype).unflatten(1, (keys.shape[0], -1))  # [sequences, KV heads, group, head dim]
     if splits == 1:
-        whole = flex_attention(
-            q, keys[None], values[None], block_mask=mask, enable_gqa=True, kernel_options=_DECODE_OPTIONS
-        )
+        whole = flex_attention(q, keys[None], values[None], block_mask=mask, kernel_options=_DECODE_OPTIONS)
         return whole.flatten(1).to(qkv.dtype)
     q = q.repeat_interleave(splits, 0)
     out, aux = flex_attention(
-        q, keys[None], values[None], block_mask=mask, enable_gqa=True, kernel_options=_DECODE_OPTIONS,
-        return_aux=AuxRequest(lse=True),
-    )  # fmt: skip
+        q, keys[None], values[None], block_mask=mask, kernel_options=_DECODE_OPTIONS, return_aux=AuxRequest(lse=True)
+    )
     parts = out.view(-1, splits, heads, out.shape[3])
     assert aux.lse is not None  # `return_aux` asks for it
     weights = aux.lse.view(-1, splits, heads).softmax(1)
