@@ -20,12 +20,12 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(("mode", "workspaces"), [("native", 1), ("transformer-engine", 2)])
-def test_two_layers_of_the_8b_shape(tmp_path, finished, read, mode, workspaces):
+def test_three_layers_of_the_8b_shape(tmp_path, finished, read, mode, workspaces):
     """Up to `workspaces` of 32 MiB may be missing: cuBLAS allocates its own when a product first needs it."""
     if mode == "transformer-engine":
         skip_without_transformer_engine()
     result = tmp_path / "r.json"
-    flags = ("--layers", "2", "--sequence-lengths", "16384", "32768", "--output-json", str(result), "--fp8-mode", mode)
+    flags = ("--layers", "3", "--sequence-lengths", "16384", "32768", "--output-json", str(result), "--fp8-mode", mode)
     code, out, err = finished(tmp_path, *flags, model="llama-3.1-8b")
     assert code == 0, out + err
     value = read(result)

@@ -143,14 +143,15 @@ class FusedDecoder:
         """Layer `index` after its attention: the partial sums of its MLP. Adds the attention's output to `x`."""
         layer, fp8, largest = self.model.layers[index], self.fp8, self._largest(len(x))
         attention_update = self._reduced(layer.output, linear_input(attended, fp8, largest), layer.output_bias)
-        # The norm's result is not named, so that its memory is free again for the next products.
+        # Only what is needed later has a name, so that the rest of the memory is free again for the next products.
         gate_up = self.linear(
             layer.gate_up,
             add_rms_norm(x, attention_update, layer.mlp_norm, self.model.shape.norm_eps, fp8, largest),
             split=False,
         )
-        gate_up = _biased(gate_up, layer.gate_up_bias)
-        return self._reduced(layer.down, self._activated(gate_up[0]), layer.down_bias)
+        activated = self._activated(_biased(gate_up, layer.gate_up_bias)[0])
+        del gate_up
+        return self._reduced(layer.down, activated, layer.down_bias)
 
     def _activated(self, gate_up: torch.Tensor) -> LinearInput:
         """activation(gate) · up of gate_up [rows, 2 · width]. The fused kernel has SiLU only."""

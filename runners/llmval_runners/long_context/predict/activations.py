@@ -22,17 +22,28 @@ def activation_bytes(setup: Setup, length: int) -> int:
 
 
 def _gpu_step(setup: Setup, count: int, start: int) -> int:
-    """A chunk of `count` tokens after `start` others: the larger of a layer's two peaks, attention and the MLP."""
-    element = ELEMENT_BYTES[setup.dtype]
+    """A chunk of `count` tokens after `start` others: the largest of a layer's peaks, for a model of three layers up.
+
+    The peaks are in the projection, in attention, and in the MLP: at its first product, activation and second product.
+    """
+    element, copy = ELEMENT_BYTES[setup.dtype], int(setup.transformer_engine)  # bytes of an input's FP8 copy
     row = 1 if setup.fp8_mode == "native" else element  # the input of a matrix
-    row += setup.transformer_engine  # plus its FP8 copy, which lives while the product runs
     (qkv, hidden), (_, queries), (gate_up, _), (_, ffn) = matrix_shapes(setup)
     rows = filled(setup, count)
-    # At both peaks: residual stream, residual update, QKV, and the previous layer's attention and MLP outputs.
-    both = 2 * hidden + qkv + queries + gate_up
-    mlp = max(hidden * row + gate_up * element, ffn * row + hidden * element)
+    stream = 2 * hidden * element  # the residual stream, and the previous layer's MLP output
     norms = 2 * qkv * element if setup.shape.qk_norm else 0  # normed queries and keys, and QKV joined again
-    return max(rows * (both * element + max(mlp, norms)), rows * both * element + _attention(setup, rows, count, start))
+    projection = 2 * qkv * element + max(norms, hidden * (row + copy))  # the previous layer's QKV too
+    half = 0 if setup.shape.activation == "silu" else ffn * element  # the fused kernel has SiLU only
+    mlp = max(
+        hidden * (row + copy) + gate_up * element,
+        gate_up * element + ffn * row + half,
+        ffn * (row + copy) + hidden * element,
+    )
+    held = (qkv + queries + hidden) * element  # in the MLP: QKV, attention's output, and its product
+    return max(
+        rows * (stream + max(projection, held + mlp)),
+        rows * (stream + qkv * element) + _attention(setup, rows, count, start),
+    )
 
 
 def filled(setup: Setup, count: int) -> int:
