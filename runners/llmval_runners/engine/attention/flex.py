@@ -157,7 +157,8 @@ def decode_attention(
     their log-sum-exp, as in flash-decoding. A whole context needs neither a copy of its queries nor the log-sum-exp,
     which would be two more kernels a layer.
     """
-    q = _queries(qkv, heads, keys.dtype).unflatten(1, (keys.shape[0], -1))  # [sequences, KV heads, group, head dim]
+    q = _queries(qkv, heads, keys.dtype)
+    q = q.view(len(q), len(keys), -1, q.shape[2])  # [sequences, KV heads, heads per KV head, head dim]
     if splits == 1:
         whole = flex_attention(q, keys[None], values[None], block_mask=mask, kernel_options=_DECODE_OPTIONS)
         return whole.flatten(1).to(qkv.dtype)
