@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from llmval_tui.runs.records import Verdict
     from llmval_tui.tui.data.run_follower import RunSnapshot
 
+MOST_BLANK = 3  # rows at the end of the pane of a running run
+
 
 class RunPane(ScrollPane):
     """The chosen step and its shown run."""
@@ -82,8 +84,12 @@ def run_rows(
         head = [*rows, *running_head(state, status, run, width, glyphs)]
         from llmval_tui.tui.panes.run_blocks import running_blocks
 
-        blocks = [fixed("head", head, rank=0), *running_blocks(state, run, width, height, glyphs, view)]
-        return stacked(blocks, height)
+        first = fixed("head", head, rank=0)
+        shown = stacked([first, *running_blocks(state, run, width, height, glyphs, view)], height)
+        if len(shown) >= height - MOST_BLANK:
+            return shown
+        # At its start a run has few figures and few lines of log: the charts take their rows.
+        return stacked([first, *running_blocks(state, run, width, height, glyphs, view, tall=True)], height)
     rows += step_head(state, status, width, glyphs)
     if detail is None:
         return [*rows, row(), row((" looking it up", "muted"))]

@@ -17,7 +17,7 @@ from llmval_tui.tui.widgets.charts import TALL, TALLEST, ChartView, chart_row, s
 from llmval_tui.tui.widgets.figures import ShownFigure, figure_rows, figures_of, has_slo_gate, undecided_rows
 from llmval_tui.tui.widgets.gate_groups import gate_group_rows
 from llmval_tui.tui.widgets.gpu_charts import GpuView, all_gpu_charts, gpu_table, percent, summary
-from llmval_tui.tui.widgets.host_rows import host_blocks
+from llmval_tui.tui.widgets.host_rows import HOST_TALLEST, host_blocks
 from llmval_tui.tui.widgets.run_charts import BANDS, RunCharts, metric_charts
 from llmval_tui.tui.widgets.stack import PaneBlock, blank, block, fixed
 from llmval_tui.tui.widgets.text_rows import command_rows, heading, log_name, tail_rows
@@ -31,21 +31,28 @@ NARROW = 72  # columns below which three charts side by side are too narrow
 
 
 def running_blocks(
-    state: ScreenState, run: "RunSnapshot", width: int, height: int, glyphs: Glyphs, view: ChartView
+    state: ScreenState,
+    run: "RunSnapshot",
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+    view: ChartView,
+    *,
+    tall: bool = False,
 ) -> list[PaneBlock]:
-    """The blocks of a running run, below its head."""
+    """The blocks of a running run, below its head; `tall`: nothing but the charts can use the rows that are left."""
     blocks = [blank("above figures", rank=20)]
     if figures := live_figures(run):
         blocks.append(block("figures", lambda rows: figure_rows(figures, width, rows, glyphs), rank=1, least=3))
         blocks.append(blank("above charts", rank=21))
     # The log takes the rows that are left; without one, the charts do.
-    blocks += load_blocks(run, width, glyphs, view, tallest=TALLEST if run.tail else TALL)
+    blocks += load_blocks(run, width, glyphs, view, tallest=TALLEST if run.tail and not tall else TALL)
     if run.memory:
         from llmval_tui.tui.widgets.memory_rows import memory_rows
 
         blocks.append(fixed("memory", memory_rows(run.memory, width, glyphs)[1:], rank=2))
     blocks += matrix_block(run, width, glyphs, rank=2)
-    blocks += gpu_blocks(state, width, glyphs, view)
+    blocks += gpu_blocks(state, width, glyphs, view, tallest=max(TALL, height) if tall else TALLEST)
     blocks += log_block(state, run, width, glyphs)
     commands = [*heading("Command", width, glyphs)[1:], *command_rows(run.intent.commands, width)]
     blocks.append(block("command", lambda rows: commands, rank=11, least=2, wish=len(commands), late=True))
@@ -148,7 +155,9 @@ def load_blocks(
     return blocks
 
 
-def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) -> list[PaneBlock]:
+def gpu_blocks(
+    state: ScreenState, width: int, glyphs: Glyphs, view: ChartView, *, tallest: int = TALLEST
+) -> list[PaneBlock]:
     """All GPUs: charts from the lowest to the highest, a row for each, and the host."""
     last = state.live.last
     if last is None:
@@ -170,7 +179,17 @@ def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) 
         widths = shares(width, count, gap=2)
         charts = all_gpu_charts(GpuView(state, state.live, view, glyphs), min(widths), count, stale=stale)
         blocks.append(
-            chart_row("gpu charts", charts, [min(widths)] * len(charts), glyphs, rank=8, least=3, wish=5, late=True)
+            chart_row(
+                "gpu charts",
+                charts,
+                [min(widths)] * len(charts),
+                glyphs,
+                rank=8,
+                least=3,
+                wish=5,
+                late=True,
+                tallest=tallest,
+            )
         )
         blocks.append(
             block(
@@ -184,7 +203,8 @@ def gpu_blocks(state: ScreenState, width: int, glyphs: Glyphs, view: ChartView) 
             )
         )
     if last.host is not None and not last.gpus:
-        blocks += host_blocks(last, GpuView(state, state.live, view, glyphs), width, glyphs, stale=stale)
+        tall = tallest if tallest > TALLEST else HOST_TALLEST
+        blocks += host_blocks(last, GpuView(state, state.live, view, glyphs), width, glyphs, stale=stale, tallest=tall)
     elif last.host is not None:
         host = last.host
         cores = f" of {host.cpu_count}" if host.cpu_count else ""

@@ -11,15 +11,19 @@ from llmval_tui.tui.widgets.gpu_charts import NARROWEST, GpuView, percent
 from llmval_tui.tui.widgets.stack import PaneBlock, fixed
 from llmval_tui.tui.widgets.text_rows import heading
 
+HOST_TALLEST = 6  # rows of a chart of the host beside other blocks
 
-def host_blocks(last: Sample, view: GpuView, width: int, glyphs: Glyphs, *, stale: bool) -> list[PaneBlock]:
+
+def host_blocks(
+    last: Sample, view: GpuView, width: int, glyphs: Glyphs, *, stale: bool, tallest: int = HOST_TALLEST
+) -> list[PaneBlock]:
     """The host in one row, and its charts if there is room."""
     host = last.host
     assert host is not None
     blocks = [fixed("host", [host_row(host, view.history, width, glyphs, stale=stale)], rank=3)]
     charts = host_charts(host, view, width, stale=stale)
     widths = [min(shares(width, len(charts), gap=2))] * len(charts)
-    blocks.append(chart_row("host charts", charts, widths, glyphs, rank=9, least=3, wish=4, late=True, tallest=6))
+    blocks.append(chart_row("host charts", charts, widths, glyphs, rank=9, least=3, wish=4, late=True, tallest=tallest))
     return blocks
 
 

@@ -110,3 +110,22 @@ def test_names_of_metrics_are_the_fields_own() -> None:
     assert metric_name("output_tokens_per_s") == "output, tokens/s"
     assert metric_name("kv_used_percent") == "KV used, %"
     assert metric_name("running") == "running"
+
+
+@pytest.mark.parametrize("size", [(80, 24), *SIZES])
+@pytest.mark.parametrize("gpus", [0, 4])
+@pytest.mark.parametrize("lines", [0, 2])
+async def test_the_pane_of_a_run_that_has_just_begun_has_no_blank_rows(
+    workspace: Workspace, dashboard: Make, size: tuple[int, int], gpus: int, lines: int
+) -> None:
+    (workspace.run("1.2") / "logs" / "main.rank0.stdout.log").write_text("a line\n" * lines)
+    async with dashboard().run_test(size=size) as pilot:
+        app = await ready(pilot)
+        await pilot.press("j", "1")
+        app.main.post_message(SamplesTaken("live", [sample(second, gpus) for second in range(61)]))
+        await until(pilot, lambda: app.main.state.live.last is not None and app.main.state.run is not None)
+        pane = app.main.panes["run"]
+        pane.repaint()
+        await until(pilot, lambda: "running" in text_of(pane), "the run")
+        blank = [not line.strip() for line in text_of(pane).split("\n")][::-1]
+        assert len(blank) == pane.size.height and not all(blank[: 3 + 1]), text_of(pane)
