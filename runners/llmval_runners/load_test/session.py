@@ -23,19 +23,19 @@ from llmval_runners.engine.weights import random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.energy import WindowEnergy
 from llmval_runners.load_test.generator import Load
-from llmval_runners.load_test.identity import identity_of, name_of
+from llmval_runners.load_test.identity import identity_of
 from llmval_runners.load_test.journal import Journal, journal_path
 from llmval_runners.load_test.last_screen import last_screen
-from llmval_runners.load_test.load_flags import SearchOptions, recorded_burstiness
+from llmval_runners.load_test.load_flags import SearchOptions
 from llmval_runners.load_test.options import LoadTestOptions
 from llmval_runners.load_test.profiler import NONE, Profiler
 from llmval_runners.load_test.rate_search import Search
 from llmval_runners.load_test.rate_trial import SearchConfig, allowed_misses, judge_trial
+from llmval_runners.load_test.record_facts import add_machine, kv_cache_of, workload_of
 from llmval_runners.load_test.recovery import recovery_command
 from llmval_runners.load_test.replica_windows import Plan, ReplicaWindows
 from llmval_runners.load_test.result import PROFILED, Measured, load_test_result, mark_invalid
 from llmval_runners.load_test.search_report import report_trial, search_record
-from llmval_runners.load_test.utilisation import utilisation
 from llmval_runners.load_test.window import MeasurementWindow
 from llmval_runners.measure.ceilings import ceilings
 from llmval_runners.measure.free_memory import free_memory
@@ -217,15 +217,8 @@ class LoadTest:
             torch.cuda.empty_cache()  # the KV cache takes what is free
             torch.cuda.reset_peak_memory_stats(config.device)
         executor = loader.load(config, source, parallel)
-        cache = executor.cache
         self._executor, self._identity = executor, identity_of(config, executor)
-        self._cache = {
-            "bytes_per_rank": cache.bytes_per_rank,
-            "bytes_total": cache.bytes_per_rank * self.place.tensor_parallel,
-            "tokens": cache.pages * config.page_size,
-            "page_size": config.page_size,
-            "dtype": name_of(config.kv_dtype),
-        }
+        self._cache = kv_cache_of(executor, config, self.place)
         return PlanChannel(executor, max_batch=config.max_batch, trace=self.profiler.switch)
 
     def _follow(self, channel: PlanChannel) -> int:
@@ -360,14 +353,17 @@ class LoadTest:
         load = window.load if window else self.load.load()
         measured = window.measured(ended_early) if window else Measured([], load.arrivals, 0.0, ended_early)
         if window is not None:
-            self._add_machine(measured, window.steps)
+            add_machine(
+                measured, window.steps, self.config, self.place, energy=self.energy,
+                fp8_mode=str(self._current_identity()["fp8_mode"]), ceilings=self._ceilings,
+            )  # fmt: skip
         return self.replicas.named(measured, load, self._current_identity()["device_name"], self._cache)
 
     def _result(self, ended_early: str | None) -> dict[str, Any]:
         windows = [self._own(ended_early)]
         if self.rank == 0:
             windows += self.replicas.taken() if ended_early is None else self.replicas.take_early()
-        workload = self._workload(self.window.load if self.window else self.load.load())
+        workload = workload_of(self.window.load if self.window else self.load.load(), self.load, self.config)
         if self.rank == 0 and self.replicas.several:
             plan = self.replicas.plan or Plan(self.load.target_qps, self.load.seed)
             workload |= {"target_qps": plan.qps, "seed": plan.seed}
@@ -379,23 +375,6 @@ class LoadTest:
         if self.profiler.record is not None:
             result["llmval"]["trace"] = self.profiler.record
         return result
-
-    def _add_machine(self, measured: Measured, steps: int) -> None:
-        """Add the memory, energy and utilisation of the window's GPUs to the record."""
-        if self.config.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.config.device)
-            measured.extras["memory"] = measured.extras.get("memory", {}) | {"peak_allocated_bytes": peak}
-        tokens = sum(len(request.token_times) for request in measured.sent)
-        if (energy := self.energy.record(tokens)) is not None:
-            measured.extras["energy"] = energy
-        config, on_cuda = self.config, self.config.device.type == "cuda"
-        table = config.shape.vocab * config.shape.hidden * config.dtype.itemsize  # a step reads only some of its rows
-        measured.extras["utilisation"] = utilisation(
-            measured.sent, steps, measured.duration_s, shape=config.shape, ranks=self.place.tensor_parallel,
-            weight_bytes=config.weight_bytes_per_rank - table, kv_element_bytes=config.kv_dtype.itemsize,
-            fp8_mode=str(self._current_identity()["fp8_mode"]),
-            gpu=torch.cuda.get_device_name(config.device) if on_cuda else None, measured=self._ceilings,
-        )  # fmt: skip
 
     def _search_record(self) -> dict[str, Any] | None:
         return search_record(self.search) if self.search is not None else None
@@ -411,25 +390,10 @@ class LoadTest:
         """The record without the requests, for `recovery.py`."""
         return {
             "identity": self._current_identity(),
-            "workload": self._workload(load),
+            "workload": workload_of(load, self.load, self.config),
             "kv_cache": self._cache,
             "slo": asdict(self.load.slo),
             "search": self._search_record(),
             "profiled": self.profiler.kind != NONE,
             "only": self.place.name(self.place.replica) if self.replicas.several else None,
-        }
-
-    def _workload(self, load: Load) -> dict[str, Any]:
-        return {
-            "target_qps": load.target_qps,
-            "duration_s": load.duration_s,
-            "burstiness": recorded_burstiness(self.load.burstiness),
-            "prompt_len": str(self.load.prompt),
-            "output_len": str(self.load.output),
-            "warmup_requests": len(load.warmup),
-            "max_in_flight": self.load.max_in_flight,
-            "temperature": self.config.temperature,
-            "seed": load.seed,
-            "max_batch": self.config.max_batch,
-            "prefill_chunk": self.config.prefill_chunk,
         }
