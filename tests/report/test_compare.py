@@ -160,7 +160,7 @@ def test_two_searches_are_compared_by_their_highest_rates(
     assert (change.name, change.verdict, change.interval) == ("max_qps", verdict, interval)
     assert exit_code(comparison) == code
     text = render(comparison, "text")
-    assert "no confidence interval" in " ".join(text.split()) and "bootstrap" not in text
+    assert "not a confidence interval" in " ".join(text.split()) and "bootstrap" not in text
     assert "paired" not in json.loads(render(comparison, "json"))["method"]
 
 

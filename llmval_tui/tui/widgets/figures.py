@@ -173,21 +173,23 @@ def has_slo_gate(gates: Sequence[Gate]) -> bool:
 
 
 def undecided_rows(figures: Sequence[ShownFigure], gates: Sequence[Gate], width: int) -> list[Row]:
-    """What the marks of figures mean if no gate of the item stands behind them."""
+    """What the marks of figures mean if no gate of the item decides about them."""
     said = []
     slo = [figure for figure in figures if figure.holds is False and figure.bound and figure.bound.set_by == "SLO"]
     if slo and not has_slo_gate(gates):
         said.append("the SLO is not a gate of this item, so it does not decide")
     if any(figure.holds is False and figure.of_baseline for figure in figures):
         said.append(
-            "! below the baseline: no gate either" if slo else "! below the baseline, which is not a gate of it"
+            "! below the baseline: not a gate either"
+            if slo
+            else "! below the baseline, which is not a gate of this item"
         )
     text = "; ".join(said)
     return [Row(((f" {line}", "muted"),)) for line in wrap(text, width - 2)] if text else []
 
 
 def _in_one_row(figure: ShownFigure, width: int, glyphs: Glyphs) -> Row:
-    """Value, label and bound of a figure where three do not fit side by side: half a figure is a wrong one."""
+    """Value, label and bound of a figure, if three do not fit side by side. A cut figure would be another number."""
     failed = figure.holds is False and not figure.of_baseline
     spans: list[Span] = [(f" {value_text(figure)}", "bad" if failed else "title")]
     label, (bound, role) = figure.label.partition(",")[0].partition(" from ")[0], bound_text(figure, 0, glyphs)

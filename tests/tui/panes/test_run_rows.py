@@ -85,7 +85,7 @@ def test_in_a_narrow_pane_each_figure_has_a_row_and_none_is_cut() -> None:
 
 def test_what_marks_mean_without_a_gate_is_said() -> None:
     figures = figures_of({"ttft_sched_p99_ms": 612.0}, {"ttft_sched_p99_ms": SLO})
-    assert "no gate of this item" in " ".join(row.plain for row in undecided_rows(figures, [], 60))
+    assert "not a gate of this item" in " ".join(row.plain for row in undecided_rows(figures, [], 60))
     assert undecided_rows(figures, [gate("SLO ttft")], 60) == []
     assert bound_text(figures[0], 40, BRAILLE) == ("✗ ≤ 100 SLO, 6.12 times it", "bad")
     assert bound_text(replace(figures[0], decides=False), 40, BRAILLE) == ("! ≤ 100 SLO, 6.12 times it", "warn")
