@@ -95,7 +95,8 @@ def _from_json(text: str) -> tuple[str, list[tuple[str, int]], list[_Part]]:
         name, code = str(at(job, "jobname") or "a job")[:80], count(at(job, "error"))
         if code is None:
             raise Unreadable(f"{name} has no “error”")
-        errors.append((name, code))
+        # With --continue_on_error a job ends with error 0, and counts what it went on after.
+        errors.append((name, code or count(at(job, "first_error")) or count(at(job, "total_err")) or 0))
         parts += [_part(job, way) for way in ("read", "write", "trim") if isinstance(at(job, way), dict)]
     return str(at(document, "fio version") or "without a version")[:40], errors, parts
 
@@ -105,6 +106,9 @@ def _part(job: Any, way: str) -> _Part:
     iops, speed = number(at(did, "iops")), number(at(did, "bw_bytes"))
     if iops is None or speed is None or iops < 0 or speed < 0:
         raise Unreadable(f"“{way}” of a job has no iops or no bw_bytes")
+    moved, milliseconds = number(at(did, "io_bytes")), number(at(did, "runtime"))
+    if moved and milliseconds and milliseconds > 100 and abs(speed - 1e3 * moved / milliseconds) > 0.05 * speed:
+        raise Unreadable(f"“{way}” of a job contradicts itself: its bw_bytes is not io_bytes over runtime")
     part = _Part(way, count(at(job, "groupid")) or 0, iops, speed)
     percentiles = at(did, "clat_ns", "percentile")
     for name, value in percentiles.items() if isinstance(percentiles, dict) else ():

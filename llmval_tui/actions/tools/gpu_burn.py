@@ -16,6 +16,7 @@ _PROGRESS = re.compile(
     r"proc'd: (?P<rates>.*?)\s{2}errors: (?P<errors>.*?)\s{2}temps: (?P<temps>[^\r\n]*?)(?:\s{2}|[\r\n]|$)"
 )
 _RATE = re.compile(r"\((-?\d+) Gflop/s\)")
+_WORK = re.compile(r"(\d+) \(-?\d+ Gflop/s\)")  # products of each GPU
 _ERRORS = re.compile(r"(\d+)\s*(?:\((DIED|WARNING)!\))?")
 
 
@@ -46,6 +47,10 @@ class GpuBurn(Tool):
         bad = sorted(faulty | died, key=int)
         reason = ", ".join(f"GPU {gpu} {'died' if gpu in died else 'calculated wrongly'}" for gpu in bad)
         outcome = Outcome.FAIL if bad or errors else Outcome.PASS
+        worked = {place for match in progress for place, work in enumerate(_WORK.findall(match["rates"])) if int(work)}
+        if outcome is Outcome.PASS and len(worked) < asked:
+            idle = f"{asked - len(worked)} of {asked} GPUs idle"
+            return unreadable(self, idle, "a GPU that multiplied nothing was not tested")
         gate = Gate("GPUs", outcome, f"{asked - len(bad)} of {asked} right", "every GPU calculated right", reason)
         metrics = {
             "gpus.faulty": Metric(len(bad), ""),

@@ -230,6 +230,11 @@ def _bandwidth(test: _Test) -> Gate:
         reason = "no bandwidth was measured"
         return Gate(name, Outcome.INCONCLUSIVE, "unknown" if test.average is None else "0 GB/s", "more than 0", reason)
     measured = f"{test.average:.2f} GB/s"
+    highest = max((size.busbw for size in test.sizes if size.busbw is not None), default=None)
+    # The average has both ways of each size, and `busbw` is the worse of the two.
+    if highest is not None and test.average > 2 * highest:
+        reason = "the average is above every size, so the result contradicts itself"
+        return Gate(name, Outcome.INVALID, measured, f"at most {highest:.2f} GB/s, the highest of a size", reason)
     if test.average_okay is None:
         return Gate(name, Outcome.PASS, measured, "more than 0; the test had no NCCL_TESTS_MIN_BW to compare with")
     return Gate(name, Outcome.PASS if test.average_okay else Outcome.FAIL, measured, "90 % of NCCL_TESTS_MIN_BW")

@@ -14,6 +14,7 @@ PROGRAMS = tuple(f"ib_{verb}_{what}" for verb in ("write", "read", "send", "atom
 _COLUMN = re.compile(r"#\w+|[A-Za-z\d][\w .%-]*?\[[^\]]*\]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _RULE = re.compile(r"^-{20,}\s*$")
+_FAILED = re.compile(r"Failed status \d+[^\n]*|Completion with error[^\n]*|[Cc]ouldn't [^\n]*|Failed to [^\n]*")
 _UNITS = {"MB/sec": "MiB/s", "MiB/sec": "MiB/s", "Gb/sec": "Gb/s", "usec": "us", "Mpps": ""}
 _NAMES = {"BW peak": "bw.peak", "BW average": "bw.average", "MsgRate": "message_rate", "99% percentile": "p99",
           "99.9% percentile": "p99.9"}  # fmt: skip
@@ -40,6 +41,12 @@ class Perftest(Tool):
         if not rows or not ended:
             reason = "its output has no whole table of sizes below “#bytes”, so it did not reach its end"
             return unreadable(self, "no result" if not rows else "cut off", reason)
+        if failed := _FAILED.search(read_text_file(left.stdout)):
+            gate = Gate("result", Outcome.FAIL, failed[0].strip()[:80], "no failed operation")
+            return ToolResult([format_gate(self, "its output names no version"), gate], {}, "perftest: it failed")
+        speeds = [column for column in columns if column.startswith(("BW average", "t_typical", "t_avg"))]
+        if speeds and any(row[column] == 0 for row in rows for column in speeds):
+            return unreadable(self, "0 measured", "a bandwidth or latency of 0 was not measured")
         metrics: dict[str, Metric] = {}
         for column in columns[2:]:
             label, _, unit = column.rstrip("]").partition("[")

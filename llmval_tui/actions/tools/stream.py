@@ -24,6 +24,8 @@ class Stream(Tool):
             return unreadable(
                 self, f"{len(rates)} of 4 functions", "its output lacks the rates of Copy, Scale, Add, Triad"
             )
+        if min(rates.values()) <= 0:
+            return unreadable(self, "0 MB/s", "a rate of 0 was not measured")
         bound = "the arrays are as calculated"
         if "Failed Validation" in text:
             gate = Gate("validation", Outcome.FAIL, "failed", bound, "its output says “Failed Validation”")

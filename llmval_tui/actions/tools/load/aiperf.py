@@ -12,6 +12,8 @@ from typing import Any
 from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.tools.command_line import option
 from llmval_tui.actions.tools.files import Unreadable, at, count, items, json_lines, number, read_json_file
+from llmval_tui.actions.tools.load.agreement import Claim
+from llmval_tui.actions.tools.load.agreement import rate as per_second
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result
 from llmval_tui.actions.tools.load.vllm_bench import count_of
 from llmval_tui.actions.tools.model import LeftFiles, Metric, Promise, Tool, ToolResult, format_gate, unreadable
@@ -70,14 +72,24 @@ class Aiperf(Tool):
         if rate and limit and records is not None and _most_in_flight(records) >= limit:
             late = f"{flag} was reached, and aiperf does not record when the requests that it then held back were due"
         streamed = at(value, "time_to_first_token") is not None or not completed
+        seconds = number(at(value, "benchmark_duration", "avg"))
+        stated = {name: metric.value for name, metric in _throughput(value).items()}
+        tokens = sum(record.output_tokens for record in records) if records is not None else 0
+        # Its duration is not just that of the good requests, and the server may count an answer's tokens differently.
+        claims = (
+            Claim("request_throughput", stated.get("request_throughput"), per_second(completed, seconds), 0.5),
+            Claim("output_throughput", stated.get("output_throughput"), per_second(tokens or None, seconds), 0.5),
+        )
         facts = LoadFacts(
             tool=self.name,
+            claims=claims,
+            timed=True,
             asked=count_of(option(self.arguments, "--request-count", "--num-requests")) or count(phase.get("requests")),
             completed=completed,
             failed=failed,
             error=_first_error(value),
             offered_qps=rate,
-            duration_s=number(at(value, "benchmark_duration", "avg")),
+            duration_s=seconds,
             closed_loop=None if rate else limit or 1,
             limit=flag,
             late=late,

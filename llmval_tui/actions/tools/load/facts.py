@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from llmval_tui.actions.request_records import Record, percentile, ttft_growth
+from llmval_tui.actions.tools.load.agreement import Claim, claims_gate, order_gate
 from llmval_tui.actions.tools.model import Metric, ToolResult
 from llmval_tui.runs.records import Gate, Outcome
 
@@ -38,13 +39,24 @@ class LoadFacts:
     reported_ttft_p99_ms: float | None = None  # as the tool itself says
     throughput: dict[str, Metric] = field(default_factory=dict)
     extra: dict[str, Metric] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    timed: bool = False  # a result of this tool always has a duration
+    answers: int | None = None  # tokens of all answers; None: unknown, or answers of this kind have none
 
 
 def load_result(facts: LoadFacts, gates: Sequence[Gate] = ()) -> ToolResult:
     """The gates, metrics and sentence of a load generator's result; `gates` are the reader's own, shown first."""
     found = [*gates, _failed(facts), _completed(facts)]
     metrics = _metrics(facts)
-    own = (_records_agree(facts), _offered(facts), _kept_up(facts), _figures(facts, metrics))
+    own = (
+        _records_agree(facts),
+        claims_gate(facts.claims),
+        order_gate(facts.records or []) if facts.streamed else None,
+        _offered(facts),
+        _kept_up(facts),
+        _figures(facts, metrics),
+        _answers(facts),
+    )
     found += [gate for gate in own if gate is not None]
     return ToolResult(found, metrics, _sentence(facts, metrics))
 
@@ -148,10 +160,22 @@ def _kept_up(facts: LoadFacts) -> Gate | None:
 
 def _figures(facts: LoadFacts, metrics: dict[str, Metric]) -> Gate | None:
     """A result that counts completed requests and has no rate and no latency measured nothing."""
+    if facts.timed and facts.completed and not (facts.duration_s and facts.duration_s > 0):
+        measured = "no duration" if facts.duration_s is None else f"a duration of {facts.duration_s:g} s"
+        reason = "the result has no rate without it, and whatever wrote it did not end as it should"
+        return Gate("figures", Outcome.INCONCLUSIVE, measured, "a duration", reason)
     if not facts.completed or any(m.value is not None for m in metrics.values() if m.unit not in ("requests", "%")):
         return None
     reason = facts.no_latency or f"the result of {facts.tool} has neither a duration nor latencies"
     return Gate("figures", Outcome.INCONCLUSIVE, "no rate and no latency", "at least one of them", reason)
+
+
+def _answers(facts: LoadFacts) -> Gate | None:
+    """A server that answers every request with nothing is fast."""
+    if not facts.completed or facts.answers is None or facts.answers > 0:
+        return None
+    reason = "every answer is empty: the rate and the latencies are not those of generated tokens"
+    return Gate("answers", Outcome.INCONCLUSIVE, "0 tokens", "at least one token", reason)
 
 
 def _rate(times: Sequence[float]) -> float | None:

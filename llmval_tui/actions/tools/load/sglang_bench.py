@@ -11,6 +11,7 @@ from typing import Any
 from llmval_tui.actions.request_records import Record
 from llmval_tui.actions.tools.command_line import has, option
 from llmval_tui.actions.tools.files import Unreadable, count, items, json_lines, number, numbers
+from llmval_tui.actions.tools.load.agreement import Claim
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result
 from llmval_tui.actions.tools.load.vllm_bench import count_of
 from llmval_tui.actions.tools.model import Metric, OneFileTool, ToolResult, format_gate
@@ -52,8 +53,16 @@ class SglangServing(OneFileTool):
         failed = None if asked is None else max(asked - completed, 0)
         rate, limit = number(value.get("request_rate")), count(value.get("max_concurrency"))
         totals = {"output_throughput": count(value.get("total_output_tokens"))}
+        answered = totals["output_throughput"]
+        claims = [Claim("request_throughput", number(value.get("request_throughput")), completed / seconds)]
+        if answered is not None:
+            claims.append(Claim("output_throughput", number(value.get("output_throughput")), answered / seconds))
+        if records is not None:
+            claims.append(Claim("output tokens", answered, sum(record.output_tokens for record in records)))
         facts = LoadFacts(
             tool=self.name,
+            claims=tuple(claims),
+            answers=None if "embedding" in str(value.get("backend")) else answered,
             asked=asked,
             completed=completed,
             failed=failed,

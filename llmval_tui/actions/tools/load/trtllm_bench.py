@@ -8,12 +8,14 @@ from pathlib import Path
 
 from llmval_tui.actions.tools.command_line import option
 from llmval_tui.actions.tools.files import Unreadable, at, count, number, read_json_file
+from llmval_tui.actions.tools.load.agreement import Claim, claims_gate
 from llmval_tui.actions.tools.load.vllm_bench import count_of
 from llmval_tui.actions.tools.model import Metric, OneFileTool, ToolResult, format_gate
 from llmval_tui.runs.records import Gate, Outcome
 
 BENCHMARKS = ("throughput", "latency")  # its other words build an engine or prepare a dataset
 _STATISTICS = {"average": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "maximum": "max"}
+_ORDER = ("p50", "p90", "p95", "p99", "max")
 _RATES = {
     "request_throughput_req_s": ("request_throughput", "requests/s"),
     "system_output_throughput_tok_s": ("output_throughput", "tokens/s"),
@@ -57,6 +59,7 @@ class TrtllmBench(OneFileTool):
         version = at(value, "engine", "version")
         gates = [format_gate(self, f"TensorRT-LLM {version}" if version else "the report names no version")]
         gates += [self._completed(requests), _answers(length), _totals(rate, metrics.get("request_throughput"))]
+        gates += [gate for gate in (_tokens(rate * length, metrics), _percentiles(metrics)) if gate is not None]
         return ToolResult(gates, metrics, f"{self.name}: {rate:.2f} requests/s, {rate * length:.1f} output tokens/s")
 
     def _completed(self, requests: int) -> Gate:
@@ -76,3 +79,23 @@ def _totals(rate: float, stated: Metric | None) -> Gate:
     good = value is not None and abs(value - rate) <= 0.01 * rate
     measured = f"{rate:.3f} requests/s from the totals, {value} stated"
     return Gate("totals", Outcome.PASS if good else Outcome.INVALID, measured, "both are equal within 1 %")
+
+
+def _tokens(rate: float, metrics: dict[str, Metric]) -> Gate | None:
+    """The stated output tokens/s against the totals; those of input and output together are no fewer."""
+    stated, total = metrics.get("output_throughput"), metrics.get("total_throughput")
+    claims = [Claim("output_throughput", stated.value if stated is not None else None, rate)]
+    if total is not None and total.value is not None and total.value < rate:
+        claims.append(Claim("total_throughput", total.value, rate))
+    return claims_gate(claims)
+
+
+def _percentiles(metrics: dict[str, Metric]) -> Gate | None:
+    """None if each percentile is at least the one before it."""
+    for name in _LATENCIES.values():
+        values = [metrics[f"{name}.{key}"].value or 0.0 for key in _ORDER if f"{name}.{key}" in metrics]
+        if values != sorted(values):
+            shown = ", ".join(f"{value:g}" for value in values)
+            reason = "the report contradicts itself, so its figures are not valid"
+            return Gate("percentiles", Outcome.INVALID, f"{name}: {shown} ms", "each at least the one before", reason)
+    return None

@@ -24,6 +24,7 @@ from llmval_tui.actions.tools.files import (
     read_json_file,
     read_text_file,
 )
+from llmval_tui.actions.tools.load.agreement import Claim, rate
 from llmval_tui.actions.tools.load.facts import LoadFacts, load_result, statistics_ms
 from llmval_tui.actions.tools.model import (
     LeftFiles,
@@ -38,6 +39,12 @@ from llmval_tui.actions.tools.model import (
 from llmval_tui.runs.records import Gate, Outcome
 
 _DETAILED = "add --save-result --save-detailed to the command"
+_STATED = {
+    "request_throughput": "request_throughput",
+    "output_throughput": "output_throughput",
+    "total_throughput": "total_token_throughput",
+}
+_NO_TOKENS = ("embedding", "pooling", "rerank", "classify", "infinity")  # backends whose answers are no text
 _OLD = "the file has no queue_times: vLLM 0.32 and later write them"
 
 
@@ -89,25 +96,40 @@ class VllmServe(Tool):
         if completed is None or asked is None:
             raise Unreadable(f"it lacks completed or num_prompts, so it is not a result of {self.name}")
         wanted = count_of(option(self.arguments, "--num-prompts"))
-        rate, limit = _rate(value), count(value.get("max_concurrency"))
+        limit, seconds = count(value.get("max_concurrency")), number(value.get("duration"))
         # A burst that is limited only by the requests in flight is a closed loop: a request is due when a slot is free.
         closed = limit if limit and value.get("request_rate") == "inf" else None
         records, reason = _records(value, closed_loop=closed is not None)
+        throughput = _throughput(value, completed)
+        claims = tuple(
+            Claim(name, number(value.get(key)), found.value)
+            for name, key in _STATED.items()
+            if (found := throughput.get(name)) is not None
+        )
+        if records is not None:
+            tokens = sum(record.output_tokens for record in records)
+            claims += (Claim("output tokens", number(value.get("total_output_tokens")), tokens),)
+        backend = f"{value.get('backend')} {value.get('endpoint_type')}"
+        generates = not any(word in backend for word in _NO_TOKENS)
         facts = LoadFacts(
             tool=self.name,
             asked=max(asked, wanted or 0),
             completed=completed,
             failed=asked - completed if failed is None else failed,
             error=next((text for text in items(value.get("errors")) if isinstance(text, str) and text), ""),
-            offered_qps=rate,
-            duration_s=number(value.get("duration")),
+            offered_qps=_rate(value),
+            duration_s=seconds,
             closed_loop=closed,
             limit=f"--max-concurrency {limit}" if limit else "",
             records=records,
             no_latency=reason,
             itl_s=_gaps(value),
             reported_ttft_p99_ms=number(value.get("p99_ttft_ms")),
-            throughput=_throughput(value, completed),
+            throughput=throughput,
+            streamed=generates or records is None,
+            claims=claims,
+            timed=True,
+            answers=count(value.get("total_output_tokens")) if generates else None,
         )
         return load_result(
             facts, [format_gate(self, f"its result has no version; the keys are those of {self.versions}")]
@@ -123,13 +145,24 @@ class VllmServe(Tool):
         asked = count_of(option(self.arguments, "--num-prompts"))
         # Older versions print no failed requests.
         failures = int(failed) if failed is not None else None if asked is None else asked - int(completed)
+        seconds = _printed_number(block, "Benchmark duration (s):")
+        claims = [
+            Claim("request_throughput", _printed_number(block, "Request throughput (req/s):"), rate(completed, seconds))
+        ]
+        tokens = _printed_number(block, "Total generated tokens:")
+        claims.append(
+            Claim(
+                "output_throughput", _printed_number(block, "Output token throughput (tok/s):"), rate(tokens, seconds)
+            )
+        )
         facts = LoadFacts(
             tool=self.name,
+            claims=tuple(claims),
             asked=asked,
             completed=int(completed),
             failed=failures,
             offered_qps=_printed_number(block, "Request rate configured (RPS):"),
-            duration_s=_printed_number(block, "Benchmark duration (s):"),
+            duration_s=seconds,
             no_latency=_DETAILED,
             throughput={
                 name: Metric(value, unit)
@@ -235,7 +268,7 @@ def _throughput(value: dict[str, Any], completed: int) -> dict[str, Metric]:
 
 
 def _printed_number(text: str, label: str) -> float | None:
-    match = re.search(rf"^{re.escape(label)}\s+([0-9.]+)\s*$", text, re.MULTILINE)
+    match = re.search(rf"^{re.escape(label)}\s+([0-9.]+)\s*$", text, re.MULTILINE | re.IGNORECASE)
     return float(match[1]) if match and match[1].count(".") < 2 and match[1] != "." else None
 
 
@@ -272,8 +305,8 @@ class VllmThroughput(_VllmOffline):
     def _judge(self, value: dict[str, Any]) -> ToolResult:
         seconds, requests = number(value.get("elapsed_time")), count(value.get("num_requests"))
         tokens = count(value.get("total_num_tokens"))
-        if not seconds or seconds <= 0 or requests is None or tokens is None:
-            raise Unreadable("it lacks elapsed_time, num_requests or total_num_tokens")
+        if not seconds or seconds <= 0 or requests is None or not tokens:
+            raise Unreadable("it lacks elapsed_time, num_requests or total_num_tokens, or has no tokens")
         metrics = {
             "requests.completed": Metric(requests, "requests"),
             "request_throughput": Metric(requests / seconds, "requests/s"),
@@ -282,7 +315,8 @@ class VllmThroughput(_VllmOffline):
         gates = [format_gate(self, "its result has no version; the keys are those of 0.32")]
         gates.append(self._count_gate("completed requests", requests, "--num-prompts"))
         stated = number(value.get("tokens_per_second"))
-        good = stated is not None and abs(stated - tokens / seconds) <= 0.01 * stated
+        requests_stated = Claim("requests/s", number(value.get("requests_per_second")), requests / seconds)
+        good = stated is not None and abs(stated - tokens / seconds) <= 0.01 * stated and requests_stated.good
         gates.append(
             Gate(
                 "totals",
