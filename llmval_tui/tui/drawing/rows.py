@@ -41,6 +41,18 @@ def fit_spans(spans: Sequence[Span], width: int) -> list[Span]:
     return [*found, (" " * room, "text")]
 
 
+def whole_spans(spans: Sequence[Span], width: int) -> list[Span]:
+    """The first spans, as many as fit in `width` cells without a cut."""
+    found: list[Span] = []
+    room = width
+    for text, role in spans:
+        room -= cell_len(text)
+        if room < 0:
+            break
+        found.append((text, role))
+    return found
+
+
 def fit_rows(rows: Sequence[Row], height: int, ascii_only: bool) -> list[Row]:
     """Exactly `height` rows, cut or filled with empty ones; in ASCII with `ascii_only`."""
     shown = list(rows)[:height]

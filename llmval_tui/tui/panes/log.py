@@ -16,7 +16,7 @@ from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogReque
 from llmval_tui.tui.data.run_follower import preferred_log
 from llmval_tui.tui.data.run_history import seconds
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.drawing.rows import Row, Span, row, whole_spans
 from llmval_tui.tui.drawing.viewport import with_scrollbar
 from llmval_tui.tui.panes.log_rows import LEVEL, TIME, LineLook, line_rows, mark_row, matches
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
@@ -255,14 +255,7 @@ class LogPane(ScrollPane):
             if keys:
                 parts.append((f"  {keys}: {text}", "muted"))
         parts.append((f"  {size(self._file_size)}", "muted"))
-        shown: list[Span] = []
-        room = width
-        for text, role in parts:
-            if cell_len(text) > room:
-                break
-            shown.append((text, role))
-            room -= cell_len(text)
-        return row(*shown, background="bar")
+        return row(*whole_spans(parts, width), background="bar")
 
     def _no_times(self) -> str:
         """Why no line shows its time."""

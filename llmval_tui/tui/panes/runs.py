@@ -13,7 +13,7 @@ from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.data.run_difference import Difference
 from llmval_tui.tui.data.run_history import RunRow, figure_value
 from llmval_tui.tui.data.screen_state import ScreenState
-from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.drawing.rows import Row, Span, row, whole_spans
 from llmval_tui.tui.drawing.trend import trend_signs
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_blocks import figures_of, outcome_sign
@@ -94,14 +94,7 @@ class RunsPane(ScrollPane):
         hint = self.themed_app.keymap.hint
         for key, text in ((hint("state"), "outcome"), (hint("order"), "sort"), (hint("compare"), "compare two")):
             parts += [(f"  {key}", "key"), (f" {text}", "muted")] if key else []
-        room = width
-        found: list[Span] = []
-        for text, role in parts:
-            if cell_len(text) > room:
-                break
-            found.append((text, role))
-            room -= cell_len(text)
-        return row(*found, background="bar")
+        return row(*whole_spans(parts, width), background="bar")
 
     def _columns(self, figures: Sequence[Figure], width: int) -> tuple[int, bool, bool]:
         """How many figures there is room for; whether date and age; whether GPUs, gates and id have columns."""

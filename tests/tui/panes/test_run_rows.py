@@ -18,6 +18,7 @@ from llmval_tui.tui.data.run_follower import RunFollower
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.snapshot import StepDetail
 from llmval_tui.tui.data.watcher import SamplesTaken
+from llmval_tui.tui.drawing.rows import whole_spans
 from llmval_tui.tui.drawing.step_words import in_short, need_of
 from llmval_tui.tui.panes.load import how_to_start, rate_rows
 from llmval_tui.tui.panes.run import outcome_rows, proposal_section, run_section
@@ -356,3 +357,10 @@ def test_what_a_step_needs_says_what_was_measured_and_why_a_command_ended(failed
     verdict.summary = why_not_passed(failed.outcome, [failed], None)
     status = SimpleNamespace(state=StepState.FAILED, verdict=verdict, basis=None)
     assert need_of(status) == said  # type: ignore[arg-type]  # only these fields are read
+
+
+def test_a_title_loses_its_last_parts_whole() -> None:
+    spans = [(" a", "title"), ("  日本", "text"), ("  tail", "muted"), ("x", "key")]
+    assert whole_spans(spans, 15) == spans
+    assert whole_spans(spans, 14) == spans[:3] and whole_spans(spans, 13) == spans[:2]
+    assert whole_spans(spans, 1) == []
