@@ -86,3 +86,10 @@ class LogTimes:
         """When the byte at this offset was there, in seconds since the epoch; None if that was not noted."""
         index = bisect_right(self._sizes, offset)
         return self._times[index] if index < len(self._times) else None
+
+    def size_at(self, time_s: float) -> int | None:
+        """The size of the log at that time, in bytes; None if the log has no notes."""
+        if not self._times:
+            return None
+        index = bisect_right(self._times, time_s)
+        return self._sizes[index - 1] if index else 0

@@ -20,9 +20,6 @@ _SEARCH_BLOCK = 256 << 10  # fits into the processor's cache while it is searche
 _ONE_READ = 1 << 20
 
 
-SizeLimit = Callable[[int], int]  # from a file's size to the number of bytes that may be shown
-
-
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """One line: its offset and its cleaned text."""
@@ -50,6 +47,10 @@ class LogWindow:
         return self.lines[0].offset if self.lines else self.end
 
 
+# From an open file and its real size to the number of bytes that may be shown.
+SizeLimit = Callable[["LogWindowFile", int], int]
+
+
 class LogWindowFile:
     """One log file. A missing file counts as empty; `poll` opens a replaced file again."""
 
@@ -66,6 +67,10 @@ class LogWindowFile:
     def time_at(self, offset: int) -> float | None:
         """When the byte at this offset was written, in seconds since the epoch; None if nobody noted it."""
         return self._times.at(offset)
+
+    def size_at(self, time_s: float) -> int | None:
+        """The size of the log at that time (seconds since the epoch), in bytes; None if nobody noted it."""
+        return self._times.size_at(time_s)
 
     def close(self) -> None:
         self._close_descriptor()
@@ -96,7 +101,7 @@ class LogWindowFile:
         if status.st_size != self._real:
             self._times.poll()
         self.size = self._real = status.st_size
-        if self._limit is not None and (shown := self._limit(self._real)) < self._real:
+        if self._limit is not None and (shown := self._limit(self, self._real)) < self._real:
             self.size = self.line_start(shown)  # no line is shown in part
         return self.size
 

@@ -58,6 +58,13 @@ class MergedLogFile(LogWindowFile):
         index = bisect_right(self._starts, offset) - 1
         return self._line_times[index] if index >= 0 else None
 
+    def size_at(self, time_s: float) -> int | None:
+        times = [moment for moment in self._line_times if moment is not None]
+        if not times or len(times) < len(self._line_times):
+            return None
+        index = bisect_right(times, time_s)
+        return self._starts[index] if index < len(self._starts) else self._written
+
     def poll(self) -> int:
         """Append the logs' new lines, then poll the merged file."""
         while lines := self._new_lines():

@@ -17,6 +17,7 @@ from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
 from llmval_tui.terminal.format import parse_utc
 from llmval_tui.tui.data.artifacts import artifact_lines
+from llmval_tui.tui.data.log_file import LogWindowFile
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.data.run_history import RunRow, StepFacts, seconds
@@ -45,9 +46,12 @@ class Replay:
     events: TimedLines | None = None
     run: Run | None = None
 
-    def log_limit(self, size: int) -> int:
-        """The number of visible bytes of a log. Lines have no time, so the fraction of the time is used instead."""
-        return round(size * self.timeline.fraction)
+    def log_limit(self, log: LogWindowFile, size: int) -> int:
+        """How many bytes of a log were there at this moment; in logs of old runs, the share of the time is taken."""
+        if self.timeline.ended:
+            return size
+        noted = log.size_at(self.timeline.now_ns / SECOND_NS)
+        return round(size * self.timeline.fraction) if noted is None else min(noted, size)
 
 
 def open_replay(path: Path) -> Replay:

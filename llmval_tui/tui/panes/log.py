@@ -236,7 +236,8 @@ class LogPane(ScrollPane):
         if self.level is not None:
             parts.append((f"  only {self.level.name}{' and worse' if self.level is Level.WARN else ''}", "key"))
         if self.following and self.state.timeline is not None:
-            parts.append(("  replay: by share of time", "key"))
+            noted = any(line.time_s is not None for line in self.window.lines)
+            parts.append(("  replay" if noted else "  replay: by share of time", "key"))
         elif self.following:
             parts.append(("  following", "good"))
         else:

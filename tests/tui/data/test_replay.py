@@ -1,6 +1,7 @@
 """A replay shows the recorded run at the moment of its clock: forward, back, and at the end."""
 
 import shutil
+import struct
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from llmval_tui.console.dashboard import recording
 from llmval_tui.export.pack import content_of, write_archive
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.runs.log_times import times_path
 from llmval_tui.runs.records import State
 from llmval_tui.runs.store import LogFile, Run, RunStore
 from llmval_tui.tui.app import Dashboard
-from llmval_tui.tui.data.log_merge import MergedLogFile, merge_logs
-from llmval_tui.tui.data.replay_source import RecordedRun, ReplayTelemetry, open_replay
+from llmval_tui.tui.data.log_merge import MergedLogFile, MergedLogs, merge_logs
+from llmval_tui.tui.data.log_reader import open_log
+from llmval_tui.tui.data.replay_source import RecordedRun, Replay, ReplayTelemetry, open_replay
 from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline
 from llmval_tui.tui.keys import KEYS, PANES
 from llmval_tui.tui.settings import LaunchSettings
@@ -235,6 +238,34 @@ async def test_a_replay_changes_nothing_and_shows_logs_by_fraction(player: Dashb
         await until(pilot, lambda: "r0 | step" in text_of(log) and "r1 | other" in text_of(log), "all ranks")
         await pilot.press("left_curly_bracket")
         await until(pilot, lambda: "step 0300" not in text_of(log) and "truncated" not in text_of(log))
+
+
+def test_a_replayed_log_is_shown_as_it_was_at_the_moment(tmp_path: Path) -> None:
+    """Two logs whose last lines came at the end: the share of the time would show half of each before."""
+    paths = [tmp_path / f"r{rank}.log" for rank in range(2)]
+    for rank, path in enumerate(paths):
+        path.write_text(f"first {rank}\nlast {rank}\n")
+        notes = [(10 + rank, path.read_text().index("last")), (95 + rank, path.stat().st_size)]
+        times_path(path).write_bytes(b"".join(struct.pack("<qq", at * SECOND, size) for at, size in notes))
+    timeline = Timeline(0, 100 * SECOND)
+    (tmp_path / "none").touch()
+    replay = Replay(timeline, samples=TimedLines(tmp_path / "none"))
+    merged = merge_logs([LogFile("main", rank, "stdout", path) for rank, path in enumerate(paths)])
+
+    def shown(at_s: float, source: Path | MergedLogs) -> list[str]:
+        timeline.seek(at_s - timeline.now_ns / SECOND)
+        file = open_log(source, replay.log_limit)
+        file.poll()
+        try:
+            return [line.text.split("| ")[-1] for line in file.backward(file.size, 9).lines]
+        finally:
+            file.close()
+
+    timeline.toggle_pause()
+    assert shown(9, paths[0]) == [] and shown(9, merged) == []
+    assert shown(50, paths[0]) == ["first 0"] and shown(50, merged) == ["first 0", "first 1"]
+    assert shown(95.5, paths[0]) == ["first 0", "last 0"] and shown(95.5, merged) == ["first 0", "first 1", "last 0"]
+    assert shown(100, merged) == ["first 0", "first 1", "last 0", "last 1"]
 
 
 def test_merged_logs_are_interleaved_and_then_in_order_of_arrival(tmp_path: Path) -> None:
