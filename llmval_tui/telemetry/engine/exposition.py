@@ -4,6 +4,7 @@ The names come from the servers' own sources; docs/telemetry.md lists them. Only
 a server publishes hundreds of histogram buckets that nobody reads here.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -124,6 +125,7 @@ DYNAMO = Dialect(
 )
 DIALECTS = (VLLM, SGLANG, TENSORRT_LLM, DYNAMO)  # a worker of Dynamo has its engine's names beside its own
 TIMES = ("queue", "prefill", "decode", "ttft", "inter_token", "e2e")
+_FULLEST = 1.01  # of the KV cache; a greater share is none
 COUNTS = (
     "running",
     "waiting",
@@ -159,7 +161,9 @@ def read_exposition(text: str, url: str, mono_ns: int) -> tuple[EngineSample, li
     for name in COUNTS:
         series = dialect.counts.get(name)
         found = None if series is None else _value(lines, series, highest=name == "kv_cache_used_percent")
-        values[name] = found * 100 if found is not None and name == "kv_cache_used_percent" else found
+        if name == "kv_cache_used_percent" and found is not None:
+            found = 100 * found if found <= _FULLEST else None
+        values[name] = found
     times = {name: _time(lines, dialect.times.get(name)) for name in TIMES}
     missing = [name for name, value in values.items() if value is None]
     missing += [f"times.{name}" for name, total in times.items() if total is None]
@@ -193,7 +197,8 @@ def _lines(text: str) -> dict[str, list[_Line]]:
     # Without the `# TYPE` lines the parser keeps each name as the server writes it.
     for family in text_string_to_metric_families("\n".join(known) + "\n"):
         for sample in family.samples:
-            if sample.value == sample.value:  # NaN: the server does not know it
+            # NaN: the server does not know it. Each count, share and time is finite and not negative.
+            if math.isfinite(sample.value) and sample.value >= 0:
                 found.setdefault(_plain(sample.name), []).append(_Line(sample.labels, sample.value))
     return found
 

@@ -106,10 +106,16 @@ def test_the_frontend_of_dynamo_and_its_worker():
     assert read("dynamo_frontend_queued_requests 4\n" + VLLM)[0].engine == "vLLM"
 
 
-def test_a_figure_that_is_not_a_number_is_unknown():
-    sample, reasons = read("vllm:num_requests_running NaN\nvllm:num_requests_waiting 2\n")
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1"])
+def test_a_figure_that_is_not_a_number_is_unknown(value):
+    sample, reasons = read(f"vllm:num_requests_running {value}\nvllm:num_requests_waiting 2\n")
     assert sample.running is None and sample.waiting == 2
     assert any("running" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(("share", "percent"), [("0", 0), ("0.5", 50), ("1.0", 100), ("1.7", None), ("-0.5", None)])
+def test_a_share_of_the_cache_that_is_none_is_unknown(share, percent):
+    assert read(f"vllm:kv_cache_usage_perc {share}\nvllm:num_requests_waiting 2\n")[0].kv_cache_used_percent == percent
 
 
 @pytest.mark.parametrize("text", ["", "python_info 1\n", '{"iterLatencyMS": 1}', "<html>no</html>", "\x00\xff"])

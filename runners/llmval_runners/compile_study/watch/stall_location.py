@@ -194,6 +194,18 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     (r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives|_symmetric_memory)", None, COLLECTIVE),
     (r"torch/distributed/|torch/nn/parallel/distributed|torch/cuda/nccl", _COLLECTIVE_NAMES, COLLECTIVE),
     (r"megatron/.*p2p_communication", r"^_(communicate|p2p_ops)", COLLECTIVE),
+    (
+        r"torch/distributed/(device_mesh|pipelining/schedules)",
+        r"^(_init_process_groups|_batch_p2p|_wait_batch_p2p)$",
+        COLLECTIVE,
+    ),
+    (
+        r"(vllm|sglang)/.*(distributed|parallel_state)",
+        r"^(send|recv|send_object|recv_object|\w+_tensor_dict)$",
+        COLLECTIVE,
+    ),
+    (r"deep_ep/buffer", r"dispatch|combine|^sync$", COLLECTIVE),
+    (r"nvshmem|triton_dist/utils", r"^(init|init_nvshmem\w*|nvshmem_\w+|initialize_distributed)$", COLLECTIVE),
     (r"(vllm|sglang)/.*(distributed|parallel_state)|deepspeed/comm/|megatron/", _COLLECTIVE_NAMES, COLLECTIVE),
 )
 _RULES = tuple(

@@ -182,6 +182,14 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
         rank("_communicate /venv/megatron/core/pipeline_parallel/p2p_communication.py")] * 2),
     "collective of vLLM": ("collective", [], [
         rank("all_reduce /venv/site-packages/vllm/distributed/device_communicators/pynccl.py", USER)] * 2),
+    "point to point of vLLM": ("collective", [], [
+        rank("recv /venv/site-packages/vllm/distributed/device_communicators/pynccl.py", USER)] * 2),
+    "point to point of SGLang": ("collective", [], [rank("recv sglang/srt/distributed/parallel_state.py", USER)] * 2),
+    "groups of a mesh of devices": ("collective", [], [
+        rank("_init_process_groups torch/distributed/device_mesh.py", USER)] * 2),
+    "a pipeline of torch": ("collective", [], [rank("_batch_p2p torch/distributed/pipelining/schedules.py")] * 2),
+    "experts of DeepEP": ("collective", [], [rank("dispatch deep_ep/buffer.py"), rank("combine deep_ep/buffer.py")]),
+    "start of NVSHMEM": ("collective", [], [rank("init_nvshmem triton_dist/utils.py")] * 2),
     "lookup in a remote cache": ("io", [0], [
         rank("read_response redis/_parsers/resp2.py", "put torch/_inductor/remote_cache.py", *INDUCTOR)]),
     "computes in the user's code": ("unknown", [0], [rank(USER, process=SPINS)]),
