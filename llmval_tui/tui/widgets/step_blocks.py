@@ -60,6 +60,9 @@ def block_rows(
     add(need_rows(state, keys, width, glyphs))
     add(step_in_full(state, width, glyphs))
     add(run_rows(state, width, glyphs, height - len(found)))
+    alive = state.run is not None and state.run.alive
+    if alive:
+        from llmval_tui.tui.widgets.work_blocks import filling_charts, gpu_rows, metric_rows
     if height - len(found) >= LEAST_FOR_MORE:
         from llmval_tui.tui.widgets.more_blocks import (
             gate_list_rows,
@@ -70,17 +73,14 @@ def block_rows(
 
         add(result_rows(state, keys, width, height - len(found), glyphs))
         add(gate_list_rows(state, width, height - len(found), glyphs))
-        if state.run is not None and state.run.alive:
-            from llmval_tui.tui.widgets.work_blocks import filling_charts, gpu_rows, metric_rows
-
+        if alive:
             add(gpu_rows(state, width, height - len(found), glyphs))
-            add(phase_rows(state, width, height - len(found), glyphs))
+        add(phase_rows(state, width, height - len(found), glyphs))
+        if alive:
             add(metric_rows(state, width, height - len(found), glyphs, beside))
-            add(newest_message_rows(state, width, height - len(found), glyphs))
-            found += filling_charts(state, width, height - len(found), glyphs, beside)
-        else:
-            add(phase_rows(state, width, height - len(found), glyphs))
-            add(newest_message_rows(state, width, height - len(found), glyphs))
+        add(newest_message_rows(state, width, height - len(found), glyphs))
+    if alive:
+        found += filling_charts(state, width, height - len(found), glyphs, beside)
     return found
 
 
