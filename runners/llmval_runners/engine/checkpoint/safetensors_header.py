@@ -1,7 +1,8 @@
 """Headers of safetensors files, read and checked without loading a tensor. No torch.
 
 Format: 8 bytes with the header's length (little-endian), the header in JSON, then the data (github.com/huggingface/
-safetensors). As that library does, this refuses headers above 100 MB, and holes and overlaps in the data.
+safetensors). As that library does, this refuses headers above 100 MB, metadata that is no text, and holes and overlaps
+in the data.
 """
 
 import json
@@ -101,7 +102,11 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     except OSError as error:
         raise Refused(f"{path} cannot be read ({error.strerror}): check the folder.") from None
     header = parse_json(data, path)
-    header.pop("__metadata__", None)
+    if not data.startswith(b"{"):  # blanks, or another encoding
+        raise Refused(f"{path} has a header that does not begin with {{: download it again.")
+    about = header.pop("__metadata__", {})
+    if not (isinstance(about, dict) and all(isinstance(value, str) for value in about.values())):
+        raise Refused(f"{path} has {short(about)} as __metadata__, which must be texts by name: download it again.")
     return _tensors(path, header, first=8 + length, size=size)
 
 

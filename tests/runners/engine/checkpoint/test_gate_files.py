@@ -49,8 +49,12 @@ def entry(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict[
         (header({"a": entry(), "b": entry(offsets=[4, 12])}, b"0" * 12), "does not begin where"),
         (header({"a": entry(), "b": entry(offsets=[12, 20])}, b"0" * 20), "does not begin where"),
         (header({"\ud800\n": entry(dtype="F7")}, b"0" * 8), "entry for ?? has"),
+        (header({"__metadata__": 5, "a": entry()}, b"0" * 8), "has 5 as __metadata__"),
+        (header({"__metadata__": {"format": {}}, "a": entry()}, b"0" * 8), "as __metadata__"),
+        (struct.pack("<Q", 3) + b" {}", "does not begin with {"),
+        (struct.pack("<Q", 6) + "{}".encode("utf-16"), "does not begin with {"),
     ],
-    ids=range(22),
+    ids=range(26),
 )
 def test_a_damaged_safetensors_file_is_refused(data: bytes, names: str, tmp_path: Path) -> None:
     made.write_config(tmp_path, made.config_of())
