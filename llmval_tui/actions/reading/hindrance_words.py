@@ -18,7 +18,7 @@ _PEOPLE = (
     r"|technicians?"
     r"|developers?|people|folks|crew|staff|noc|help ?desk|partner|hoster|remote hands|auditors?|secops|netops|devops"
     r"|release captain|captain|officer|security|networking|somebody|someone|anybody|anyone|everybody|everyone"
-    r"|whoever)"
+    r"|whoever|facilities)"
 )
 _MACHINERY = (
     r"(?:ci|pipelines?|cron(?:job)?s?|nightly|workflow|bots?|jenkins|github actions|gitlab(?: ci)?|scheduler|timer"
@@ -285,6 +285,7 @@ PATTERNS: dict[str, tuple[Pattern, ...]] = {
             before=r"\b(?:ask|tell|have|get|let|request|remind|instruct|page|contact|wait for|order|expect|want)\s+"
             rf"(?:for\s+)?(?:the\s+|our\s+|your\s+|an?\s+|some\s+)?(?:[\w-]+\s+){{0,2}}(?:{_PEOPLE}|them|him"
             rf"|her|@\w+)\b"
+            rf"|\b(?:ask|tell|request|remind|instruct|order)\s+(?:[\w'-]+\s+){{1,5}}to\s+{_DOES}\b"  # whoever it is
             rf"|(?:^|[,;:(—–.]\s*|\b(?:and|while|then|because|since|that|as|so|but|which)\s+)(?:the\s+|our\s+"
             rf"|your\s+|an?\s+)?"
             rf"(?:[\w-]+\s+){{0,2}}(?:{_PEOPLE}|{_MACHINERY}|they|he|she|we)(?:\s+(?:\w+ly|then|also|already"
