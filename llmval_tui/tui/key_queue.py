@@ -14,7 +14,7 @@ from textual.message_pump import MessagePump
 from textual.widgets import Input
 
 from llmval_tui.tui.keys import Keymap
-from llmval_tui.tui.textual_private import ESC_CODES, character_to_key, parent_of
+from llmval_tui.tui.textual_private import ESC_CODES, character_to_key, is_idle, parent_of
 from llmval_tui.tui.themed_app import ThemedApp
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
@@ -186,7 +186,7 @@ async def _drained(target: MessagePump) -> None:
     pump: MessagePump | None = target
     while pump is not None:
         reached = asyncio.Event()
-        if pump.call_later(reached.set):
+        if not is_idle(pump) and pump.call_later(reached.set):
             while not reached.is_set() and pump.is_running:  # a widget that is removed meanwhile never answers
                 try:
                     async with asyncio.timeout(0.05):

@@ -113,8 +113,13 @@ class TerminalScreen:
         for index in changed:
             if index >= erased:
                 break
-            if last is not None and x + index == last.end and wanted[index][1] == last.style:
-                last.append(wanted[index][0])
+            text, style = wanted[index]
+            if (
+                last is not None
+                and x + index == last.end
+                and (style == last.style or (text == " " and _same_blank(style, last.style)))
+            ):
+                last.append(text)
                 continue
             while index > 0 and not wanted[index][0]:
                 index -= 1  # the left half of a wide character

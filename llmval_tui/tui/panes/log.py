@@ -17,8 +17,7 @@ from llmval_tui.tui.data.run_follower import preferred_log
 from llmval_tui.tui.data.run_history import seconds
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.drawing.rows import Row, Span, row, whole_spans
-from llmval_tui.tui.drawing.viewport import with_scrollbar
-from llmval_tui.tui.panes.log_rows import LEVEL, TIME, LineLook, line_rows, mark_row, matches
+from llmval_tui.tui.panes.log_rows import LEVEL, TIME, LineLook, line_rows, mark_row, matches, with_bar_of_bytes
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.text_rows import log_name, paragraph
 
@@ -62,6 +61,7 @@ class LogPane(ScrollPane):
         self._file_size = 0
         self._found: int | None = None
         self._chosen: tuple[str, int | None, str] | None = None  # the operator's choice, which stays from run to run
+        self._asked: LogRequest | None = None  # the last request
 
     @property
     def _count(self) -> int:
@@ -74,6 +74,7 @@ class LogPane(ScrollPane):
             self._search, self.message = request, SEARCHING
         elif self._search is not None:
             self._search, self.message = None, ""
+        self._asked = request
         self._send(request)
 
     def refresh_logs(self) -> None:
@@ -185,7 +186,7 @@ class LogPane(ScrollPane):
             drawn = paragraph("Nothing has been written to this log so far.", "muted", width)
         elif not drawn and self.level is not None:
             drawn = [row((f" no line has the level {self.level.name}", "muted"))]
-        shown = self._with_scrollbar(drawn, width, below)
+        shown = with_bar_of_bytes(drawn, self.window, self._file_size, width, below, self.glyphs.ascii)
         shown += [Row()] * (below - len(shown))
         return [self._title(width), *shown, *([marks] if marks is not None else [])]
 
@@ -276,29 +277,19 @@ class LogPane(ScrollPane):
             elif not self.left <= start <= end <= self.left + room:
                 self.left = max(0, start - room // 3)
 
-    def _with_scrollbar(self, drawn: list[Row], width: int, height: int) -> list[Row]:
-        window = self.window
-        if not window.lines or (window.start == 0 and window.end >= self._file_size):
-            return drawn
-        # The bar measures bytes, in thousandths of the file.
-        hidden = max(1, self._file_size - (window.end - window.start))
-        top = min(1000, round(1000 * window.start / hidden))
-        count = 1000 + height
-        return [with_scrollbar(r, y, width, height, top, count, self.glyphs.ascii) for y, r in enumerate(drawn)]
-
     def on_resize(self) -> None:
         super().on_resize()
-        self._reload()
+        asked = self._asked
+        if asked is None or (asked.kind, asked.count) != ("end", self._count):  # else the reader sends them anyway
+            self._reload()
 
     def _reload(self) -> None:
         """Request the shown lines again, as many as fit now."""
         if self._search is not None:  # the prompt has just closed, so the pane has one more row
             self._request(replace(self._search, count=self._count))
         elif self.file is not None:
-            kind = (
-                LogRequest("end", self._count) if self.following else LogRequest("from", self._count, self.window.start)
-            )
-            self._request(kind)
+            kind, start = ("end", 0) if self.following else ("from", self.window.start)
+            self._request(LogRequest(kind, self._count, start))
 
     def action_follow(self) -> None:
         """Follow the end of the file."""

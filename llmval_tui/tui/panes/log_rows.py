@@ -7,9 +7,10 @@ from datetime import datetime
 from llmval_tui.terminal.cell_width import cell_len, set_cell_size
 from llmval_tui.terminal.format import hard_wrap, took
 from llmval_tui.terminal.glyphs import Glyphs
-from llmval_tui.tui.data.log_file import LogLine
+from llmval_tui.tui.data.log_file import LogLine, LogWindow
 from llmval_tui.tui.data.log_level import Level
 from llmval_tui.tui.drawing.rows import Row, Span, row
+from llmval_tui.tui.drawing.viewport import with_scrollbar
 from llmval_tui.tui.panes.document import cut_left
 
 ROLES = {Level.NONE: "text", Level.DEBUG: "muted", Level.INFO: "text", Level.WARN: "warn", Level.ERROR: "bad"}
@@ -98,6 +99,17 @@ def matches(text: str, needle: str) -> list[int]:
         found.append(at)
         at = folded.find(needle, at + len(needle))
     return found
+
+
+def with_bar_of_bytes(
+    drawn: list[Row], window: LogWindow, file_size: int, width: int, height: int, ascii_only: bool
+) -> list[Row]:
+    """The rows with a scroll bar that measures bytes, in thousandths of the file; without one if all is in sight."""
+    if not window.lines or (window.start == 0 and window.end >= file_size):
+        return drawn
+    hidden = max(1, file_size - (window.end - window.start))
+    top = min(1000, round(1000 * window.start / hidden))
+    return [with_scrollbar(r, y, width, height, top, 1000 + height, ascii_only) for y, r in enumerate(drawn)]
 
 
 def mark_row(

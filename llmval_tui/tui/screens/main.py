@@ -143,7 +143,7 @@ class MainScreen(PaneActions):
         self._announce_verdicts(before)
         if state.snapshot.judging and not state.settings.readonly:
             self._settle()
-        self.repaint_shown()
+        self.repaint_shown(steps=False)
         self.dialog_looks_again()
 
     def on_samples_taken(self, message: SamplesTaken) -> None:
@@ -183,8 +183,9 @@ class MainScreen(PaneActions):
     def notice_changed(self) -> None:
         self.key_bar.repaint()
 
-    def repaint_shown(self) -> None:
-        for widget in (self.header, self.list_title, self.tabs, self.key_bar, self.steps, self.panes[self.shown]):
+    def repaint_shown(self, *, steps: bool = True) -> None:
+        beside = (self.header, self.list_title, self.tabs, self.key_bar, self.panes[self.shown])
+        for widget in (self.steps, *beside) if steps else beside:
             widget.repaint()
 
     def _send_selection(self) -> None:
@@ -223,23 +224,23 @@ class MainScreen(PaneActions):
         """Show list and pane side by side if there is room, else only the one with the focus."""
         both = self.size.width >= SPLIT_COLUMNS and not self.zoomed and self.pane != "fleet"
         on_list = self._place is self.steps
-        self.query_one("#left").display = both or on_list
-        self.query_one("#right").display = both or not on_list
         left = self.query_one("#left")
+        left.display = both or on_list
+        self.query_one("#right").display = both or not on_list
         left.set_class(not both, "alone")
         left.styles.width = list_width(self.size.width) if both else "1fr"
 
     def on_descendant_focus(self) -> None:
         drawn, self._drawn_focus = self._drawn_focus, None
-        if self.focused is not self.steps and self.focused not in self.panes.values():
-            return  # the prompt: the layout stays
-        if self.focused is not drawn:
+        if self.focused is self._place and self.focused is not drawn:  # for the prompt the layout stays
             self._show_focus()
 
     def _show_focus(self) -> None:
         self._arrange()
-        self.key_bar.pane = self.pane
-        self.repaint_shown()
+        before, self.key_bar.pane = self.key_bar.pane, self.pane
+        left = (self.list_title, self.steps) if "list" in (before, self.pane) else ()
+        for widget in (*left, self.tabs, self.key_bar, self.panes[self.shown]):
+            widget.repaint()
 
     def on_scroll_pane_chosen(self, message: ScrollPane.Chosen) -> None:
         if message.pane is not self.steps:
@@ -272,7 +273,7 @@ class MainScreen(PaneActions):
 
     def _focus_now(self, widget: Widget) -> None:
         """Move the focus, arrange and draw at once: one frame, and no picture of a half-changed screen."""
-        self.set_focus(widget)
+        self.set_focus(widget, scroll_visible=False)  # nothing scrolls here, and looking for it lays out the screen
         self._drawn_focus = widget
         self._show_focus()
         draw_now(self)

@@ -18,6 +18,7 @@ from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.rows import Row, fit_rows
 from llmval_tui.tui.drawing.theme_styles import StyledTheme
+from llmval_tui.tui.textual_private import is_laid_out
 from llmval_tui.tui.themed_app import ThemedApp
 
 
@@ -53,10 +54,9 @@ class RowWidget(Widget):
 
     def repaint(self) -> None:
         """Draw the rows that differ from the last drawing."""
-        if not self.is_mounted or not self.size.area:
+        if not self.is_mounted or not is_laid_out(self):
             self.drawn_rows = []  # it is not on the screen: when it comes there, its rows are built
             return
-        width = self.size.width
         if not self._is_current():
             self._rebuild()
             self.refresh()
@@ -68,7 +68,7 @@ class RowWidget(Widget):
             for old, new, strip in zip(before, rows, self._strips, strict=True)
         ]
         regions = [
-            Region(0, y, width, 1)
+            Region(0, y, self._shown_width, 1)
             for y, (old, new) in enumerate(zip(before, rows, strict=True))
             if old is not new and old != new
         ]

@@ -169,11 +169,13 @@ class ScrollPane(RowWidget, can_focus=True):
     def on_blur(self, event: events.Blur) -> None:
         self._focus_moved(event, events.DescendantBlur(self), focused=False)
 
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """Nothing: no style depends on the focus, and Textual would compute all styles of the pane again."""
+
     def _focus_moved(self, event: events.Event, told: events.Event, *, focused: bool) -> None:
         """As Textual does, but its own handlers would draw the whole pane again, also one that was just hidden."""
         event.prevent_default()
         self.has_focus = focused
-        if self.parent is not None:
-            self.parent.post_message(told)
+        self.screen.post_message(told)  # not the parent, which would only hand it on
         if self.cursor is not None:
             self.repaint()  # the cursor's row looks different
