@@ -1,5 +1,6 @@
 """Every private name of Textual that the dashboard uses. Read this file again with each new version of Textual."""
 
+import asyncio
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -212,7 +213,7 @@ def is_idle(pump: MessagePump) -> bool:
 
     To ask it by a message costs a fifth of a millisecond, and a key would ask up to fifteen times.
     """
-    ready = pump._message_queue.ready_event
+    ready: asyncio.Event = pump._message_queue.ready_event
     waiters: Sequence[object] = getattr(ready, "_waiters")  # noqa: B009  (asyncio's own, which has no public name)
     return bool(waiters) and not ready.is_set()
 
