@@ -25,7 +25,7 @@ from llmval_tui.runs.definitions import define
 
 ROOT = Path(__file__).parents[2]
 # Not the lab book and the records: they quote what was typed then.
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"),
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"),
                 *(ROOT / "docs" / "how_to").glob("*.md"), *(ROOT / "docs" / "lists").glob("*.md")])  # fmt: skip
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # What may stand before llmval in a documented line: a container, another host's shell.
