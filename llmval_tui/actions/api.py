@@ -110,15 +110,6 @@ class Proposal:
     is_skip: bool = False  # `refusal` is the reason of a `Skip`
     not_yet: bool = False  # `refusal` ends when an earlier step of the section has run
 
-    @property
-    def runnable(self) -> bool:
-        return self.refusal is None
-
-    @property
-    def may_start(self) -> bool:
-        """Whether it can run, and no question about it is open."""
-        return self.refusal is None and self.unreviewed is None
-
 
 class Action(Protocol):
     """One kind of step."""

@@ -123,7 +123,7 @@ def load_run(workspace: Workspace) -> Callable[..., Run]:
         context = workspace.context(text, demo=changes.pop("demo", False))
         workspace.write("artifacts/r.json", json.dumps(load_result_json() if result is None else result))
         proposal = propose(context)
-        assert proposal.runnable, proposal.refusal
+        assert proposal.refusal is None, proposal.refusal
         proposal = replace(proposal, artifacts=(Artifact("artifacts/r.json", "load_test"),))
         return workspace.run(context, proposal, telemetry=False, **changes)
 

@@ -160,7 +160,7 @@ def test_propose_answers_for_every_item_without_raising(tmp_path, workspace, no_
         proposal = propose(workspace.context(OPERATOR, step.number, gpus=None))
         assert proposal.action == EXPECTED[step.number]
         # Only the environment item can run here: llmval brings its playbook.
-        assert proposal.runnable is (step.number == "1.1"), (step.number, proposal.refusal)
+        assert (proposal.refusal is None) is (step.number == "1.1"), (step.number, proposal.refusal)
 
 
 def test_the_steps_leave_the_patterns_of_redaction_until_a_step_needs_them() -> None:

@@ -14,17 +14,10 @@ from rich.errors import StyleSyntaxError
 from rich.style import Style
 
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES, ThemeFile, find_theme, read_theme
+from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ThemeFile, find_theme, read_theme
 
 if TYPE_CHECKING:
     from textual.theme import Theme
-
-# Roles that are not text. Everything else must reach 4.5:1 (WCAG 2.2, success criterion 1.4.3).
-DECORATION = frozenset({"track"})
-MINIMUM_CONTRAST = 4.5
-# Areas of charts are graphics: 3:1 on the screen, the only background that they have (WCAG 2.2, 1.4.11).
-GRAPHICS = frozenset({"fill", "gap"})
-GRAPHICS_CONTRAST = 3.0
 
 
 @dataclass(frozen=True)
@@ -90,39 +83,6 @@ class StyledTheme(ThemeFile):
             },
         )
 
-    def contrast_problems(self) -> list[str]:
-        """A sentence for each text on a background with a contrast below 4.5:1, and for each graphic below 3:1.
-
-        The contrast of the terminal's own colours is unknown. Such a theme may only use the terminal's own background
-        or inverted rows.
-        """
-        if self.kind == "ansi":
-            return [
-                f"{name} must be `default` or `reverse` in an ansi theme, not {value!r}"
-                for name, value in self.backgrounds.items()
-                if not set(value.split()) <= {"default", "reverse", "underline", "bold"}
-            ]
-        found = []
-        for role in (name for name in ROLES if name not in DECORATION):
-            least = GRAPHICS_CONTRAST if role in GRAPHICS else MINIMUM_CONTRAST
-            for background in BACKGROUNDS[:1] if role in GRAPHICS else BACKGROUNDS:
-                style = self.style(role, background)
-                ratio = contrast(_rgb(style), _rgb(style, back=True))
-                if ratio < least:
-                    found.append(f"{role} on {background} has a contrast of {ratio:.2f}:1")
-        return found
-
-
-def contrast(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
-    """Contrast ratio of two sRGB colours, 1 to 21, as WCAG 2.2 defines it (relative luminance)."""
-    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: tuple[int, int, int]) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
 
 def parse_theme(path: Path) -> StyledTheme:
     """Read one theme.
@@ -153,13 +113,6 @@ def _background_style(value: str) -> Style:
     style = Style.parse(value)
     # Theme files have the plain name of the colour, without "on".
     return Style(bgcolor=style.color, reverse=style.reverse, underline=style.underline, bold=style.bold)
-
-
-def _rgb(style: Style, *, back: bool = False) -> tuple[int, int, int]:
-    colour = style.bgcolor if back else style.color
-    if colour is None or colour.triplet is None:
-        raise Refused("a dark or light theme needs its colours as #rrggbb.")
-    return colour.triplet.red, colour.triplet.green, colour.triplet.blue
 
 
 def _textual_colour(style: Style, *, back: bool = False) -> str:

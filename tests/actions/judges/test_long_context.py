@@ -168,12 +168,12 @@ def test_the_gated_item_counts_the_lengths_that_passed(workspace, long_context_r
     assert bad(run) == {}
     workspace.judge(run, Outcome.PASS)
     assert "do not cover 32768, 65536 tokens" in (workspace.propose(divided, "4.3").refusal or "")
-    assert workspace.propose(divided, "4.3", demo=True).runnable
+    assert workspace.propose(divided, "4.3", demo=True).refusal is None
     run = long_context_run()
     workspace.judge(run, Outcome.PASS)
     archive(run.folder, run.verdict().evidence, workspace.folder)
     workspace.write(PATH, json.dumps(result))
-    assert workspace.propose(LIST, "4.3").runnable, "the run's own copy is the judged one"
+    assert workspace.propose(LIST, "4.3").refusal is None, "the run's own copy is the judged one"
     next(run.folder.glob("evidence/*")).unlink()
     assert "do not cover" in (workspace.propose(LIST, "4.3").refusal or ""), "the present file belongs to another run"
 

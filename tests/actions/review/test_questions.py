@@ -65,10 +65,15 @@ class Site:
         self.path.write_text(text.replace(old, new))
 
 
+def may_start(proposal: Proposal) -> bool:
+    """Whether it can run, and no question about it is open."""
+    return proposal.refusal is None and proposal.unreviewed is None
+
+
 def test_a_diagnostic_starts_and_a_script_asks(site):
-    assert site.propose("1.2").may_start
+    assert may_start(site.propose("1.2"))
     proposal = site.propose("1.1")
-    assert not proposal.may_start and "It runs check.py," in proposal.unreviewed
+    assert not may_start(proposal) and "It runs check.py," in proposal.unreviewed
 
 
 def test_a_torchrun_item_is_named_as_the_operator_wrote_it(site):
@@ -85,9 +90,9 @@ def test_a_torchrun_item_is_named_as_the_operator_wrote_it(site):
 def test_a_torchrun_item_never_asks_if_the_settings_name_its_script_or_python(site, name):
     site.edit("python check.py", "torchrun --nproc_per_node=2 check.py")
     settings_path(site.path).write_text(f'never_ask = ["{name}"]\n')
-    assert site.propose(gpu_count=2).may_start
+    assert may_start(site.propose(gpu_count=2))
     site.edit("torchrun --nproc_per_node=2 check.py", "torchrun --nproc_per_node=2 --no-python ./check.py")
-    assert not site.propose(gpu_count=2).may_start
+    assert not may_start(site.propose(gpu_count=2))
 
 
 @pytest.mark.parametrize("in_list", [False, True], ids=["file", "comment"])
@@ -95,7 +100,7 @@ class TestAnAnswer:
     def test_run_lets_the_item_start_and_is_recorded_with_the_run(self, site, in_list):
         site.answer(in_list=in_list)
         proposal = site.propose()
-        assert proposal.may_start, proposal.unreviewed or proposal.refusal
+        assert may_start(proposal), proposal.unreviewed or proposal.refusal
         assert proposal.params["confirmed"]["by"] == "anna"
 
     @pytest.mark.parametrize(
@@ -109,7 +114,7 @@ class TestAnAnswer:
     def test_a_changed_item_asks_again(self, site, in_list, old, new):
         site.answer(in_list=in_list)
         site.edit(old, new)
-        assert not site.propose().may_start
+        assert not may_start(site.propose())
 
     def test_a_changed_script_asks_again(self, site, in_list):
         site.answer(in_list=in_list)
@@ -120,7 +125,7 @@ class TestAnAnswer:
         site.answer(in_list=in_list)
         site.edit("- [ ] Run `python check.py`", "- [x] Run `python check.py`")
         site.path.write_text(site.path.read_text().replace("check.py`", "check.py` <!-- llmval: deviation: x -->", 1))
-        assert site.propose().may_start
+        assert may_start(site.propose())
 
     def test_manual_is_manual(self, site, in_list):
         site.answer(decision=Decision.MANUAL, in_list=in_list)
@@ -137,22 +142,22 @@ class TestAnAnswer:
         site.answer(decision=decision, in_list=in_list)
         site.edit("Run `python", "Please run `python")
         proposal = site.propose()
-        assert proposal.refusal is None and not proposal.may_start
+        assert proposal.refusal is None and proposal.unreviewed is not None
 
     def test_a_destructive_program_asks_each_time_and_a_confirmation_holds_for_what_was_shown(self, site, in_list):
         site.answer("1.3", in_list=in_list)
         question = site.propose("1.3").open_question
         assert question.each_time and "rm" in question.text
-        assert site.propose("1.3", confirmed=(question.code,)).may_start
+        assert may_start(site.propose("1.3", confirmed=(question.code,)))
         site.edit("rm -rf build", "rm -rf bin")
-        assert not site.propose("1.3", confirmed=(question.code,)).may_start
+        assert not may_start(site.propose("1.3", confirmed=(question.code,)))
 
     def test_it_can_be_forgotten(self, site, in_list):
         before = site.path.read_bytes()
         site.answer(in_list=in_list)
         checklist = load(site.path)
         forget_answers(site.path, site.workspace.folder, [checklist.step("1.1")])
-        assert not site.propose().may_start
+        assert not may_start(site.propose())
         assert site.path.read_bytes() == before
 
 
@@ -217,26 +222,26 @@ class TestSettings:
 
     def test_a_program_that_never_asks_starts(self, site):
         self.write(site, 'never_ask = ["python"]\n')
-        assert site.propose("1.1").may_start
-        assert not site.propose("1.3").may_start
+        assert may_start(site.propose("1.1"))
+        assert not may_start(site.propose("1.3"))
 
     def test_a_script_that_never_asks_starts(self, site):
         self.write(site, 'never_ask = ["check.py"]\n')
-        assert site.propose("1.1").may_start
+        assert may_start(site.propose("1.1"))
 
     def test_variables_go_to_every_command(self, site):
         self.write(site, '[env]\nSITE = "x"\n')
         proposal = site.propose("1.2")
-        assert proposal.commands[0].env["SITE"] == "x" and proposal.may_start
+        assert proposal.commands[0].env["SITE"] == "x" and may_start(proposal)
 
     @pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "PYTHONPATH", "KUBECONFIG", "BASH_ENV"])
     def test_a_variable_that_changes_the_code_asks(self, site, name):
         self.write(site, f'[env]\n{name} = "x"\n')
-        assert not site.propose("1.2").may_start
+        assert not may_start(site.propose("1.2"))
 
     def test_an_item_that_sets_a_variable_for_a_diagnostic_asks(self, site):
         site.edit("`uname -a`", "`LD_AUDIT=./x.so uname -a`")
-        assert not site.propose("1.2").may_start
+        assert not may_start(site.propose("1.2"))
 
     def test_the_interpreter_of_the_settings_runs_the_scripts(self, site):
         python = site.workspace.write("venv/bin/python", "#!/bin/sh\n")
@@ -267,8 +272,8 @@ class TestSettings:
 
 
 def test_output_outside_the_artifacts_folder_asks(workspace):
-    assert workspace.propose("Run `uname -a > artifacts/u.txt`").may_start
-    assert not workspace.propose("Run `uname -a > docs/u.txt`").may_start
+    assert may_start(workspace.propose("Run `uname -a > artifacts/u.txt`"))
+    assert not may_start(workspace.propose("Run `uname -a > docs/u.txt`"))
 
 
 def test_the_bundled_list_never_asks(tmp_path, workspace):
@@ -282,7 +287,7 @@ def test_the_bundled_list_never_asks(tmp_path, workspace):
 def test_a_runner_of_the_workspace_that_is_not_ours_asks(workspace):
     workspace.write("inference_server_load_test.py", "print('mine')\n")
     proposal = workspace.propose("Run `python inference_server_load_test.py --output-json artifacts/x.json`")
-    assert proposal.refusal is None and not proposal.may_start
+    assert proposal.refusal is None and proposal.unreviewed is not None
 
 
 def test_a_file_that_does_not_parse_is_refused_before_any_proposal(site):

@@ -196,5 +196,5 @@ def test_nothing_rests_on_a_trial(workspace):
     studied(workspace, study(), preset="smoke")
     assert "no run of this section has ended" in (workspace.propose(LIST, "2.3").refusal or "")
     assert "nothing to report" in (workspace.propose(LIST, "2.4").refusal or "")
-    assert workspace.propose(LIST, "2.3", preset="smoke").runnable
-    assert workspace.propose(LIST, "2.3", demo=True).runnable
+    assert workspace.propose(LIST, "2.3", preset="smoke").refusal is None
+    assert workspace.propose(LIST, "2.3", demo=True).refusal is None

@@ -171,7 +171,7 @@ def test_without_evidence_there_is_no_baseline(workspace, load_run):
     smoke = workspace.run(context, replace(proposal, artifacts=load_run(None, LIST).intent.artifacts))
     workspace.judge(smoke, Outcome.PASS)
     assert "only as a smoke run" in (workspace.propose(LIST, "1.2").refusal or "")
-    assert workspace.propose(LIST, "1.2", demo=True).runnable
+    assert workspace.propose(LIST, "1.2", demo=True).refusal is None
 
 
 def test_broken_markers_are_refused(workspace, load_run):

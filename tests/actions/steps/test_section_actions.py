@@ -190,7 +190,7 @@ def test_a_smoke_run_does_not_open_the_gate(workspace):
     proposal = workspace.propose(LIST, "4.1")
     workspace.run(workspace.context(LIST, "4.1", preset="smoke"), proposal, outcome=Outcome.PASS)
     assert "was a smoke run" in (workspace.propose(LIST, "4.2").refusal or "")
-    assert workspace.propose(LIST, "4.2", demo=True).runnable
+    assert workspace.propose(LIST, "4.2", demo=True).refusal is None
 
 
 def test_a_gated_record_covers_the_lengths_that_it_names(workspace):
@@ -200,7 +200,7 @@ def test_a_gated_record_covers_the_lengths_that_it_names(workspace):
     workspace.judge(run, Outcome.PASS)
     assert "131072" in (workspace.propose(other, "4.2").refusal or "")
     assert "131072" in (workspace.propose(other.replace("128K", "128k"), "4.2").refusal or "")
-    assert workspace.propose(other.replace("32K/128K", "32k"), "4.2").runnable
+    assert workspace.propose(other.replace("32K/128K", "32k"), "4.2").refusal is None
 
 
 def test_a_divided_length_covers_its_result_except_in_a_demo(workspace):
@@ -209,7 +209,7 @@ def test_a_divided_length_covers_its_result_except_in_a_demo(workspace):
     run = workspace.run(workspace.context(divided, "4.1"), workspace.propose(divided, "4.1"), outcome=Outcome.PASS)
     assert "do not cover 32768, 65536 tokens" in (workspace.propose(divided, "4.2").refusal or "")
     assert covered(run, demo=False) == {512, 1024}
-    assert workspace.propose(divided, "4.2", demo=True).runnable
+    assert workspace.propose(divided, "4.2", demo=True).refusal is None
 
 
 SUMMARY = "Summarise with `python sum.py power/<date>/*.json --output artifacts/s_<date>.json`"

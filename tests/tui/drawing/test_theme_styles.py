@@ -8,7 +8,8 @@ from rich.console import Console
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.tui.drawing.theme_files import BACKGROUNDS, ROLES, has_sixteen_colours
-from llmval_tui.tui.drawing.theme_styles import contrast, load_theme, parse_theme
+from llmval_tui.tui.drawing.theme_styles import load_theme, parse_theme
+from tests.helpers.theme_contrast import contrast, contrast_problems
 
 THEMES = sorted(bundled("themes").glob("*.toml"))
 
@@ -16,7 +17,7 @@ THEMES = sorted(bundled("themes").glob("*.toml"))
 @pytest.mark.parametrize("path", THEMES, ids=[path.stem for path in THEMES])
 def test_every_bundled_theme_is_readable(path: Path) -> None:
     styled_theme = parse_theme(path)
-    assert styled_theme.contrast_problems() == []
+    assert contrast_problems(styled_theme) == []
     for role in ROLES:
         for background in BACKGROUNDS:
             styled_theme.style(role, background)
@@ -36,9 +37,8 @@ def test_contrast_follows_wcag() -> None:
 def test_a_theme_with_low_contrast_is_reported_with_the_pair(tmp_path: Path) -> None:
     faint = tmp_path / "faint.toml"
     faint.write_text((bundled("themes") / "dark.toml").read_text().replace("#a9b4bf", "#3a4450"))
-    assert any(
-        line.startswith("muted on screen has a contrast of 1.") for line in parse_theme(faint).contrast_problems()
-    )
+    problems = contrast_problems(parse_theme(faint))
+    assert any(line.startswith("muted on screen has a contrast of 1.") for line in problems)
 
 
 def test_mono_uses_no_colour() -> None:
