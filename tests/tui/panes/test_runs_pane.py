@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from llmval_tui.runs.records import Outcome, State
-from llmval_tui.tui.screens.dialog import Dialog
 from tests.helpers.tui_builder import Workspace, verdict
-from tests.helpers.tui_pilot import Make, body, ready, text_of, until
+from tests.helpers.tui_pilot import Make, body, dialog_opens, ready, text_of, until
 
 VALUES = (26.7, 26.8, 24.9, 26.75)
 
@@ -26,7 +25,7 @@ async def test_runs_are_listed_marked_and_compared(workspace: Workspace, dashboa
         await pilot.press("j")
         await until(pilot, lambda: "✗ 27.9 QPS" in text_of(pane), "the reason of the run under the cursor")
         await pilot.press("space", "space", "d")
-        await until(pilot, lambda: isinstance(app.screen, Dialog) and app.screen.query("#body"))
+        await dialog_opens(pilot)
         assert "+7.6 %" not in body(app) and "-7.1 %" in body(app) and "TTFT p99" in body(app)
         assert "fail: 1,240 ms" in body(app) and "2 with the same outcome" in body(app)
         await pilot.press("escape", "full_stop", "full_stop")

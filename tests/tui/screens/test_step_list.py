@@ -5,9 +5,8 @@ import pytest
 
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.runs.store import RunStore
-from llmval_tui.tui.screens.dialog import Dialog
 from tests.helpers.tui_builder import Workspace, verdict
-from tests.helpers.tui_pilot import WIDE, Make, body, ready, text_of, until
+from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_of, until
 
 
 def some_runs(workspace: Workspace) -> None:
@@ -41,7 +40,7 @@ async def test_a_section_folds_and_its_keys_take_all_of_it(workspace: Workspace,
         shown = text_of(app.main.steps)
         assert "▸ 1. Serving" in shown and " 1.1 " not in shown and " 2.1 " in shown
         await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Dialog) and app.screen.query("#body"))
+        await dialog_opens(pilot)
         assert "1.1 and 1.2 run" in body(app) and "2.1" not in body(app)
         await pilot.press("escape", "enter")
         assert " 1.1 " in text_of(app.main.steps)
