@@ -4,14 +4,10 @@ Creates a workspace with the project's checklist, opens the dashboard in tmux at
 keys and visits every pane meanwhile. OUT gets one archive with the run folder (for `llmval --replay`), the ticked
 documents, each pane as text with colours, and the session as an asciicast v2 (for `asciinema play`). Needs tmux and,
 for a valid run, GPUs; no network.
-
-With `--replay FOLDER` it records today's dashboard playing a recorded run instead, which needs no GPU: OUT gets
-`replay.cast.gz`.
 """
 
 import argparse
 import fcntl
-import gzip
 import json
 import os
 import pty
@@ -131,19 +127,12 @@ def main() -> int:
     parser.add_argument("--fp8-mode", help="in place of the item's, on a host without Transformer Engine")
     parser.add_argument("--preset", choices=["smoke"], help="for a trial of this script, also on a CPU")
     parser.add_argument("--limit", type=float, default=420, help="longest wait for the run, in seconds (420)")
-    parser.add_argument("--replay", type=Path, metavar="FOLDER", help="a run folder to play, in place of a run")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="llmval-recorded-") as name:
         environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
         environment |= {"XDG_CONFIG_HOME": f"{name}/config"}
         environment.pop("TMUX", None)
-        if options.replay:
-            cast = Path(name) / "replay.cast"
-            watch_replay(options.replay, cast, environment, options.limit)
-            with gzip.GzipFile(options.out / "replay.cast.gz", "wb", mtime=0) as packed:
-                packed.write(cast.read_bytes())
-            return 0
         folder = Path(name) / "workspace"
         panes = Path(name) / "panes"
         panes.mkdir()
@@ -167,22 +156,6 @@ def main() -> int:
         print(f"run {runs[0].id}: {verdict.outcome.value + ', ' + verdict.summary if verdict else 'not judged'}")
         print(f"{archive}: {archive.stat().st_size / 2**20:.1f} MiB")
     return 0
-
-
-def watch_replay(run: Path, cast: Path, environment: dict[str, str], limit: float) -> None:
-    """Record a replay in real time, visiting the panes until it stands at its end."""
-    session = Session([sys.executable, "-m", "llmval_tui", "--replay", str(run)], cast, environment)
-    try:
-        session.wait_for(r"REPLAY 0:", 60)
-        deadline, turn = time.monotonic() + limit, 0
-        while not re.search(r"REPLAY (\d+:\d\d)/\1 ", session.screen()) and time.monotonic() < deadline:
-            session.keys(str(PANES.index(RUNNING[turn % len(RUNNING)]) + 1))
-            time.sleep(8)
-            turn += 1
-        session.keys("q")
-        time.sleep(1)
-    finally:
-        session.close()
 
 
 def play(session: Session, folder: Path, panes: Path, limit: float) -> None:

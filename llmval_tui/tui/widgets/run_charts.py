@@ -247,7 +247,7 @@ def signs(glyphs: Glyphs) -> tuple[str, str]:
 
 def dot_words(axis: TimeAxis, step_s: float) -> str:
     """The time that one drawn value covers: that of a dot, or of several if the values are further apart."""
-    return f"{'a dot' if step_s <= axis.dot_s * (1 + 1e-9) else 'a step'} = {dot_width(step_s)}"
+    return f"{'a dot' if step_s <= axis.dot_s * (1 + 1e-9) else 'a value'} = {dot_width(step_s)}"
 
 
 def shortfall_lane(reached: Buckets, asked: Buckets, axis: TimeAxis, width: int, glyphs: Glyphs) -> str:
