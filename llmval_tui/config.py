@@ -23,7 +23,7 @@ class KeyTable:
     """The table [keys], which only the dashboard uses; `tui.keys.read_keys` checks it, with Textual's names of keys."""
 
     entries: Mapping[str, object]
-    text: str  # of the whole file, for line numbers
+    text: str  # the whole file, for line numbers
     path: Path
 
     def refusal(self, name: str, reason: str) -> Refused:

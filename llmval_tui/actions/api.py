@@ -38,7 +38,7 @@ class Condition(StrEnum):
 class Need:
     """What an action takes from the earlier steps of its section."""
 
-    actions: frozenset[str]  # of those steps
+    actions: frozenset[str]  # the earlier steps have one of these actions
     condition: Condition
     schema: str | None = None  # only steps with a result of this schema
     every: bool = False  # all of them; else one is enough
@@ -61,10 +61,10 @@ class Options:
     tick: bool = True
     fail_fast: bool = False  # the first failure ends the plan
     yardstick: bool = False  # afterwards, our engine gets the load of each load test against a server of the list
-    values: Mapping[str, str] = field(default_factory=dict)  # of placeholders (`--set name=value`)
+    values: Mapping[str, str] = field(default_factory=dict)  # placeholder → value (`--set name=value`)
     nodes: str | None = None  # the list of nodes as given (`--nodes`); None: that of the settings, or this machine
     launcher: str | None = None  # "slurm" or "ssh"; None: that of the settings, else see docs/fleet.md
-    slurm_options: tuple[str, ...] = ()  # of sbatch, besides those of the settings
+    slurm_options: tuple[str, ...] = ()  # options of sbatch, besides those of the settings
     same_machine: bool = False  # several names of nodes may be one machine
     confirmed: tuple[str, ...] = ()  # codes of the questions that were answered for this plan alone (`--confirm`)
 
@@ -84,8 +84,8 @@ class Context:
     demo: bool = False  # a scratch workspace, where a `smoke` run may tick
     elsewhere: bool = False  # the commands run on other nodes, whose GPUs are not known here
     reading: "Reading | None" = None  # what the item asks for; `registry.propose` fills it in
-    values: Mapping[str, str] = field(default_factory=dict)  # of the item's placeholders, by their names
-    settings: "ListSettings | None" = None  # of the file beside the list; None: there is none
+    values: Mapping[str, str] = field(default_factory=dict)  # the item's placeholders by name
+    settings: "ListSettings | None" = None  # settings of the file beside the list; None: there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Proposal:
     deviations: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     telemetry: bool = True
-    nodes: tuple[str, ...] = ()  # that it runs on; () with a launch in `params`: Slurm chooses them
+    nodes: tuple[str, ...] = ()  # nodes that it runs on; () with a launch in `params`: Slurm chooses them
     server: "ServerSpec | None" = None  # the command starts a server, which lives for the following items
     refusal: str | None = None  # why it cannot run now, and the remedy; None: it can run
     reading: "Reading | None" = None  # what the item asks for

@@ -17,7 +17,7 @@ _GIB = 2**30
 class Figure:
     """One figure of a run."""
 
-    name: str  # of the metric
+    name: str  # name of the metric
     label: str  # "completed", "TTFT p99"
     unit: str  # "QPS", "ms"; "" for a plain number
     better: str  # "higher", "lower", or "" if neither is

@@ -21,7 +21,7 @@ class Record:
     output_tokens: int
     error: str | None
     failed_s: float | None = None  # when it failed, if that was before the window ended
-    replica: int = 0  # that served it; times of different replicas are on different clocks
+    replica: int = 0  # the replica that served it; times of different replicas are on different clocks
 
     @property
     def done(self) -> bool:

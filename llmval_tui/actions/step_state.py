@@ -49,7 +49,7 @@ class StepStatus:
     state: StepState
     run: Run | None = None
     verdict: Verdict | None = None
-    basis: TickBasis | None = None  # of a ticked step with a record
+    basis: TickBasis | None = None  # what the tick rests on; None: not ticked, or no record
     problem: str | None = None  # why a record of the run cannot be read
 
     def as_json(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class TickBasis:
     was_edited: bool = False  # the item, or its bounds beside the list, since it was ticked
     contradicted_by: str | None = None  # the newer run that failed
     contradicted: str | None = None  # as a phrase
-    contradicts: str | None = None  # of a tick by hand: the run that had failed before it
+    contradicts: str | None = None  # the run that had failed before a tick by hand
 
     @property
     def phrase(self) -> str:

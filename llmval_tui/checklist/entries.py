@@ -27,7 +27,7 @@ class Span:
     """A code span inside a paragraph."""
 
     content: str  # with its line breaks
-    start: int  # of its first backtick in the paragraph's text
+    start: int  # where its first backtick is in the paragraph's text
     end: int  # just after its last backtick
 
 
@@ -39,7 +39,7 @@ class Block:
     text: str  # inline Markdown with its line breaks and without HTML comments; of a fence its code as written
     line: int  # 1-based
     spans: tuple[Span, ...] = ()
-    language: str = ""  # of a fence, the first word of its info string
+    language: str = ""  # a fence's language, the first word of its info string
 
 
 @dataclass(slots=True)

@@ -42,13 +42,13 @@ class Entry:
     run_id: str  # empty for a tick by hand
     artifact: str | None = None  # path relative to the workspace
     sha256: str | None = None
-    notes: tuple[str, ...] = ()  # of a run its summary; of a tick by hand one for each time
+    notes: tuple[str, ...] = ()  # a run has its summary; a tick by hand has one note for each time
     deviations: tuple[str, ...] = ()
     link: str | None = None
     occurrence: int = 1
-    rests_on: str | None = None  # of a tick by a run: "measured" or "exit code only"
+    rests_on: str | None = None  # a tick by a run has "measured" or "exit code only"
     by: str | None = None  # the user of a tick by hand
-    contradicts: str | None = None  # of a tick by hand: the run that had failed
+    contradicts: str | None = None  # the run that had failed before a tick by hand
 
     @property
     def key(self) -> StepKey:

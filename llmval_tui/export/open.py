@@ -43,7 +43,7 @@ class CheckedEntry:
 
     path: str
     state: str  # INTACT, CHANGED, MISSING or UNLISTED
-    sha256: str | None  # by the manifest; None if it does not list the file
+    sha256: str | None  # the manifest's hash; None if it does not list the file
 
 
 class Archive:

@@ -40,7 +40,7 @@ class Content:
     """What an archive will hold, before it is written."""
 
     runs: list[Run]  # oldest first
-    files: dict[str, Path | bytes]  # by their names in the archive
+    files: dict[str, Path | bytes]  # name in the archive → file or bytes
     lists: list[str]  # names of the files that are checklists
     left_out: list[str] = field(default_factory=list)  # one sentence each
 

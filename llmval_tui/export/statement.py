@@ -35,14 +35,14 @@ class ArchivedFile:
     sha256: str
     bytes: int
     masked: int = 0  # places where a secret was overwritten
-    original_sha256: str | None = None  # before that; None if nothing was overwritten
+    original_sha256: str | None = None  # hash before that; None if nothing was overwritten
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement, read."""
 
-    files: dict[str, ArchivedFile]  # by name
+    files: dict[str, ArchivedFile]  # name in the archive → file
     runs: list[str]  # ids, oldest first
     result: str  # PASSED, WARNED or FAILED
     tests: dict[str, list[str]] = field(default_factory=dict)  # result → names of tests

@@ -32,9 +32,9 @@ class FleetLaunch:
 
     launcher: Launcher
     how: LaunchKind
-    count: int  # of nodes
+    count: int  # number of nodes
     python: str  # the interpreter that runs llmval; the same path on every node
-    options: list[str] = field(default_factory=list)  # of sbatch
+    options: list[str] = field(default_factory=list)  # options of sbatch
     ssh: list[str] = field(default_factory=list)  # the words of ssh, before the host
     shared: bool | None = None  # the workspace is one file system on all nodes; None: nobody said so
     same_machine: bool = False  # several names may be one machine

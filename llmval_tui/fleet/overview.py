@@ -29,10 +29,10 @@ class NodeView:
     reason: str = ""  # why it needs a person; empty if it does not
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     group: str = ""
-    fraction: float | None = None  # of its progress, 0 to 1; None: not known
+    fraction: float | None = None  # progress from 0 to 1; None: not known
     phase: str | None = None
     age_s: float | None = None  # since its last sample arrived; None: there was none
-    gpus: tuple[GpuSample, ...] = ()  # of its last sample
+    gpus: tuple[GpuSample, ...] = ()  # the GPUs of its last sample
     different: tuple[str, ...] = ()  # keys of its configuration in which it is not like most
     notes: tuple[str, ...] = ()  # why its exporter says nothing of a figure
 
@@ -48,12 +48,12 @@ class Overview:
     nodes: tuple[NodeView, ...]
     run_id: str | None = None  # None: no run, the nodes are only watched
     step: str = ""  # its number
-    text: str = ""  # of the item
+    text: str = ""  # the item's text
     how: str = ""  # "each", "collective"
     launcher: str = ""  # "slurm", "ssh"
     job: str = ""  # what Slurm or ssh says, such as "PENDING (Resources)"
     refused: str = ""  # why nothing was started
-    outcome: Outcome | None = None  # of the run
+    outcome: Outcome | None = None  # the run's outcome
     compared: bool = False  # `fleet.json` is there
     statistics: Mapping[str, MetricStatistics] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()

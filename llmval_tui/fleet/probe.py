@@ -37,10 +37,10 @@ class NodeProbe:
     boot_id: str
     wall_ns: int  # the node's clock when it answered
     llmval: str
-    checklist_sha256: str | None = None  # of the list at the same path, see below; None: it is not there
-    run_sha256: str | None = None  # of run.json, if the node sees the run's folder
+    checklist_sha256: str | None = None  # hash of the list at the same path, see below; None: it is not there
+    run_sha256: str | None = None  # hash of run.json, if the node sees the run's folder
     free_port: int | None = None
-    address: str | None = None  # of the network, as other nodes may reach it; None: only a loopback address
+    address: str | None = None  # network address, as other nodes may reach it; None: only a loopback address
     host: dict[str, Any] = field(default_factory=dict)  # as in run.json, with the GPUs below "gpu"
     versions: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)

@@ -36,7 +36,7 @@ class NodeResult:
 
     outcome: NodeOutcome
     reason: str | None = None  # one sentence if it did not pass
-    metrics: dict[str, float | None] = field(default_factory=dict)  # of its verdict; None: not known
+    metrics: dict[str, float | None] = field(default_factory=dict)  # metrics of its verdict; None: not known
     machine_id: str | None = None
     boot_id: str | None = None
     configuration: dict[str, Any] = field(default_factory=dict)  # key → text, number or None
@@ -53,7 +53,7 @@ class Repeat:
     """
 
     references: dict[str, float | None]  # the nodes at the median, with their second figure
-    figures: dict[str, float | None]  # of the suspects
+    figures: dict[str, float | None]  # figures of the suspects
     limit: float | None  # by which fraction a suspect must be worse than the references to be named
     cleared: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)

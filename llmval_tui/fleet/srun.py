@@ -57,7 +57,7 @@ class SrunCommand:
 
     nodes: int | None
     node_list: str | None
-    options: tuple[str, ...]  # for sbatch: partition, account, gres, time, …
+    options: tuple[str, ...]  # options for sbatch: partition, account, gres, time, …
     command: tuple[str, ...]
 
 

@@ -35,7 +35,7 @@ class Location:
 class CheckedFile:
     """One file of a tick's evidence, checked again."""
 
-    number: str  # of the step, when it was ticked
+    number: str  # the step's number when it was ticked
     run_id: str
     path: str
     sha256: str  # as recorded

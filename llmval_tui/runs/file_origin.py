@@ -24,7 +24,7 @@ class FileOrigin:
 
     workspace: Path
     snapshots: Snapshots
-    start: float  # of the run; used if there are no snapshots
+    start: float  # start of the run; used if there are no snapshots
     shared: bool = True  # whether other runs may write the file too
 
     def of(self, run: Run, artifact: Artifact) -> "FileOrigin":

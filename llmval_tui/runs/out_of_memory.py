@@ -14,7 +14,7 @@ class Kills:
 
     cgroup: int | None  # in this process's cgroup and below; None: the kernel does not report it
     host: int | None
-    limit_bytes: int | None  # of the cgroup; None: no limit
+    limit_bytes: int | None  # limit of the cgroup; None: no limit
 
     def since(self, before: "Kills") -> str | None:
         """A sentence if there was a kill after `before`; None if not, or if unknown."""

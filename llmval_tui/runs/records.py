@@ -57,26 +57,26 @@ class StepRef:
 class FrozenScript:
     """A script of the checklist as it runs: a file in the run folder, written before the start and never changed."""
 
-    name: str  # of the file in the run folder
+    name: str  # name of the file in the run folder
     text: str
-    sha256: str  # of the file's bytes, the text in UTF-8
+    sha256: str  # SHA-256 of the file's bytes, the text in UTF-8
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One frozen command: the executed words, and the line that an operator would type for the same."""
 
-    label: str  # names the logs: `main`, `main2`, `with`, `without`
+    label: str  # the label names the logs: `main`, `main2`, `with`, `without`
     argv: list[str]
     display: str
-    env: dict[str, str] = field(default_factory=dict)  # added to the supervisor's own environment
+    env: dict[str, str] = field(default_factory=dict)  # variables added to the supervisor's own environment
     tee: str | None = None  # a file, relative to the workspace, that also gets the standard output
     nproc: int | None = None  # ranks that torchrun starts; None without torchrun
     cwd: str | None = None  # its working folder, relative to the workspace; None: the workspace
     merge_stderr: bool = False  # `2>&1`: the standard error goes into the log of the standard output, and into `tee`
     append: bool = False  # `tee` gets the output after its present content; `appended_file` holds the appended bytes
     script: FrozenScript | None = None  # the script that `argv` runs
-    line: int | None = None  # in the checklist, from 1
+    line: int | None = None  # line in the checklist, from 1
     timeout_s: float | None = None  # it fails if it runs longer
     retries: int = 0  # how often it is started again after a failure
     needs_success: bool = False  # starts only if every command before it succeeded
@@ -111,8 +111,8 @@ class ServerSpec:
     """A server that the run's command starts: where it must answer, and by when."""
 
     url: str  # http://HOST:PORT, without a path
-    ready_within_s: float  # from the start of its process
-    model: str | None = None  # of the first request; None: the first one of /v1/models
+    ready_within_s: float  # seconds from the start of its process
+    model: str | None = None  # model of the first request; None: the first one of /v1/models
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class Intent:
     plan_id: str | None = None
     server: ServerSpec | None = None  # the command starts a server, and runs until somebody ends it
     servers: list[str] = field(default_factory=list)  # ids of the runs whose servers must serve until this run's end
-    item_fingerprint: str = ""  # of the item as it was read; `Step.fingerprint`
-    launcher: str | None = None  # of a run on several nodes: "slurm" or "ssh"; None: it runs on this machine
+    item_fingerprint: str = ""  # fingerprint of the item as it was read, see `Step.fingerprint`
+    launcher: str | None = None  # what starts a run on several nodes: "slurm" or "ssh"; None: it runs on this machine
     how: str | None = None  # "each": the commands on every node; "collective": one launch over all nodes
     nodes: list[str] = field(default_factory=list)  # [] with a launcher: Slurm chooses them, see `JobStatus.nodes`
     order_ns: int = 0  # creation time, but later than every existing run; 0 in old records
@@ -185,15 +185,15 @@ class CommandStatus:
 class ServerStatus:
     """What is known of a server."""
 
-    ready_s: float | None = None  # from the start of its process to the first completed request
+    ready_s: float | None = None  # seconds from the start of its process to the first completed request
     ready_utc: str | None = None
-    model: str | None = None  # that completed the first request
-    version: str | None = None  # as the server reports it
+    model: str | None = None  # the model that completed the first request
+    version: str | None = None  # version that the server reports
     waits_for: str | None = None  # what the next step to being ready is, and how the last try went
     problem: str | None = None  # why it was never ready, or how it ended by itself
     stopped: str | None = None  # who ended it, and why
     stop: list[str] = field(default_factory=list)  # the steps of its end, one sentence each
-    left_behind: int = 0  # of its processes, how many outlived the one that was started
+    left_behind: int = 0  # how many of its processes outlived the one that was started
     forced: bool = False  # it, or a process that it left, had to be killed; after a kill on purpose: it could not be
 
 
@@ -204,10 +204,10 @@ JOB_WAITS = ("PENDING", "CONFIGURING", "REQUEUED")  # words of Slurm for a job t
 class JobStatus:
     """The part of a run that runs on other nodes: a Slurm job, or processes that ssh started."""
 
-    id: str | None = None  # of the Slurm job
-    step: str | None = None  # of the Slurm job, such as "123.0"
-    nodes: list[str] = field(default_factory=list)  # in the order of their ranks
-    restarts: int = 0  # by Slurm
+    id: str | None = None  # id of the Slurm job
+    step: str | None = None  # the Slurm job's step, such as "123.0"
+    nodes: list[str] = field(default_factory=list)  # nodes in the order of their ranks
+    restarts: int = 0  # how often Slurm started the job again
     state: str | None = None  # the word of Slurm (PENDING, RUNNING, COMPLETED, …); over ssh the same words
     reason: str | None = None  # why it is pending, or how it ended
     refused: str | None = None  # why nothing was started, and the remedy
@@ -227,8 +227,8 @@ class Status:
     ended_utc: str | None = None
     commands: list[CommandStatus] = field(default_factory=list)
     cancelled: str | None = None  # who cancelled the run
-    server: ServerStatus | None = None  # of a run that starts a server
-    job: JobStatus | None = None  # of a run on several nodes
+    server: ServerStatus | None = None  # None unless the run starts a server
+    job: JobStatus | None = None  # None unless the run is on several nodes
     notes: list[str] = field(default_factory=list)
 
 
@@ -241,7 +241,7 @@ class Gate:
     measured: str
     bound: str
     reason: str = ""
-    line: int | None = None  # of the checklist, from 1: the command or the criterion that the gate judges
+    line: int | None = None  # line of the checklist, from 1: the command or the criterion that the gate judges
 
     @property
     def title(self) -> str:

@@ -33,8 +33,8 @@ class TickLine:
     run_id: str | None = None
     evidence: list[Evidence] = field(default_factory=list)
     rests_on: RestsOn | None = None  # None in old lines
-    contradicts: str | None = None  # of a tick by hand: the failed run that it contradicts
-    item_fingerprint: str | None = None  # of the item as it was ticked
+    contradicts: str | None = None  # the failed run that a tick by hand contradicts
+    item_fingerprint: str | None = None  # fingerprint of the item as it was ticked
     tick_id: str | None = None  # joins the lines of one tick by hand
 
     @property

@@ -57,14 +57,14 @@ class GpuSample:
 class HostSample:
     """The host at one time."""
 
-    cpu_percent: float | None = None  # of all cores together, 0–100
+    cpu_percent: float | None = None  # mean of all cores, 0–100
     cpu_count: int | None = None
     load_1m: float | None = None
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     network_tx_mb_per_s: float | None = None
     network_rx_mb_per_s: float | None = None
-    disk_free_bytes: int | None = None  # of the workspace's file system
+    disk_free_bytes: int | None = None  # free space on the workspace's file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,11 @@ class Process:
     pid: int
     gpu_memory_bytes: int | None = None
     foreign: bool | None = None  # whether it belongs to none of the recorded runs; None: not checked
-    run_id: str | None = None  # of the run of llmval that it belongs to, as far as its environment is readable
+    run_id: str | None = None  # the run of llmval that it belongs to, as far as its environment is readable
     rank: int | None = None  # torchrun's RANK
     user: str | None = None
     state: str | None = None  # "running", "sleeping", "disk sleep", "zombie", …
-    cpu_percent: float | None = None  # of one core, since the previous reading
+    cpu_percent: float | None = None  # share of one core, since the previous reading
     host_memory_bytes: int | None = None  # resident
     threads: int | None = None
     age_s: float | None = None  # since it started
@@ -116,7 +116,7 @@ class EngineSample:
     engine: str | None = None  # "vLLM", "SGLang", "TensorRT-LLM", "Dynamo"; None: it publishes no metrics
     running: float | None = None  # requests in the batch
     waiting: float | None = None  # requests that the scheduler has not started
-    kv_cache_used_percent: float | None = None  # of the fullest engine, 0–100
+    kv_cache_used_percent: float | None = None  # share used in the fullest engine, 0–100
     preemptions: float | None = None  # requests that lost their place in the batch
     prefix_cache_queries: float | None = None  # prompt tokens
     prefix_cache_hits: float | None = None  # prompt tokens that were in the cache
@@ -125,7 +125,7 @@ class EngineSample:
     # The server's own clock: "queue", "prefill", "decode", "ttft", "e2e" of each request, "inter_token" of each token.
     times: dict[str, TimeTotal | None] = field(default_factory=dict)
     processes: list[ServerProcess] | None = None  # the busiest; None: on another host, or not visible
-    cpu_s: float | None = None  # of all running processes of the server
+    cpu_s: float | None = None  # CPU time of all running processes of the server
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ class ParsedArgv:
 
     launcher: str
     program: str  # the first word, as written
-    options: tuple[str, ...]  # of the launcher, before the script
+    options: tuple[str, ...]  # options of the launcher, before the script
     script: str | None  # None: a Python module (`-m name`, kept in `options`), or the program itself
-    arguments: tuple[str, ...]  # of the script
+    arguments: tuple[str, ...]  # arguments of the script
 
     def with_script(self, script: str) -> "ParsedArgv":
         return replace(self, script=script)

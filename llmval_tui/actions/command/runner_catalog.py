@@ -30,7 +30,7 @@ _IDLE_S, _STEP_ASIDE_S = 3.0, 2.0  # before each cell of a sweep: measure idle p
 class Runner:
     """The output of one runner."""
 
-    schema: str | None = None  # of the JSON that a flag names; None: it writes a folder
+    schema: str | None = None  # schema of the JSON that a flag names; None: it writes a folder
     # File and schema of the files in --output-dir, the main evidence first; "" is the folder with all of its new files.
     in_folder: tuple[tuple[str, str | None], ...] = ()
     beside: tuple[str, ...] = ()  # suffixes of the files beside the JSON

@@ -37,17 +37,17 @@ class ServerRecord:
     """One server, at the end of a run that rested on it."""
 
     run_id: str
-    number: str  # of its item
+    number: str  # number of the item that started it
     command: str
     url: str
     model: str | None
-    version: str | None  # as the server reports it
-    versions: dict[str, str]  # of the software around it
+    version: str | None  # version that the server reports
+    versions: dict[str, str]  # versions of the software around the server
     started_utc: str | None
     ready_utc: str | None
     ready_s: float | None
     served_to_the_end: bool
-    problem: str | None  # why it did not, with a line of its log
+    problem: str | None  # why it did not serve to the end, with a line of its log
     exit_code: int | None
     run_json_sha256: str
     logs: list[LogPart] = field(default_factory=list)

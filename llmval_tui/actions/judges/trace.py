@@ -20,7 +20,7 @@ from llmval_tui.runs.records import Artifact, Gate, Outcome
 from llmval_tui.runs.store import Run
 
 _TOOLS = {"nsys": "Nsight Systems", "torch": "PyTorch's profiler"}
-_DECODING = ("decode step", "prefill and decode")  # ranges of the engine
+_DECODING = ("decode step", "prefill and decode")  # the engine's ranges that decode
 _TOP = 3
 
 PREFIX = "TRACE_"
@@ -39,7 +39,7 @@ DEFAULTS: dict[str, str | None] = {
     "--trace-seconds": None,
     "--output-dir": None,
 }
-MODEL = "llama-3.1-8b"  # of the load test
+MODEL = "llama-3.1-8b"  # the load test's model
 LENGTHS = {
     True: ("uniform:16:64", "8"),
     False: ("uniform:512:1024", "512"),

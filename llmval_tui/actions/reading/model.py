@@ -36,7 +36,7 @@ class WrittenScript:
 
     text: str
     line: int
-    language: str  # of the fence: "bash", "sh", "console", …
+    language: str  # the fence's language: "bash", "sh", "console", …
     placeholders: tuple[str, ...] = ()
 
 
@@ -47,12 +47,12 @@ class Reading:
     kind: Kind
     reason: str  # the words of the item that decide, as part of a sentence: "has the command “make test”"
     action: str  # the action that carries it out: "command", "manual", "trace_capture", …
-    commands: tuple[WrittenCommand, ...] = ()  # of an `ask`: what runs once it is confirmed
+    commands: tuple[WrittenCommand, ...] = ()  # what an `ask` runs once it is confirmed
     script: WrittenScript | None = None
     criteria: tuple[Criterion, ...] = ()
     evidence: tuple[str, ...] = ()  # files and folders that the item's words promise, besides those of its commands
-    question: str | None = None  # of an `ask`: what a person must decide
-    refusal: str | None = None  # of a `refuse`: why, and what to write instead
+    question: str | None = None  # what a person must decide about an `ask`
+    refusal: str | None = None  # why a `refuse` is not started, and what to write instead
     is_group: bool = False  # its children decide: its box follows theirs
 
     @property

@@ -38,8 +38,8 @@ class Sentence:
 
     text: str
     codes: list[Code]
-    kind: str  # of its block
-    lead: str = ""  # of a bullet or a fence: the sentence above it
+    kind: str  # the kind of the block that it is in
+    lead: str = ""  # the sentence above a bullet or a fence
 
     def before(self, index: int) -> str:
         """The text before a code, back to the sentence's start."""

@@ -28,7 +28,7 @@ class Answer:
     item: str  # the item's text, `Step.text`
     occurrence: int
     decision: Decision
-    sha256: str  # of the item's text, see `questions.item_sha256`
+    sha256: str  # SHA-256 of the item's text, see `questions.item_sha256`
     commands: tuple[str, ...] = ()  # as the item wrote them
     scripts: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each script file by its path
     by: str = ""
@@ -68,7 +68,7 @@ class FleetSettings:
 
     nodes: str | None = None  # a node list
     launcher: str | None = None  # "slurm" or "ssh"; None: see docs/fleet.md
-    slurm_options: tuple[str, ...] = ()  # of sbatch
+    slurm_options: tuple[str, ...] = ()  # options of sbatch
     ssh: tuple[str, ...] = ()  # the words before the host; (): ssh
     exporter: str | None = None  # where each node's dcgm-exporter answers: a URL with {node}, or one of localhost
     shared: bool | None = None  # whether the nodes see this workspace at its path; None: it is tried
@@ -80,8 +80,8 @@ class ListSettings:
 
     path: Path = Path()
     workspace: Path = Path()
-    values: Mapping[str, str] = field(default_factory=dict)  # of placeholders, by their names
-    env: Mapping[str, str] = field(default_factory=dict)  # for every command
+    values: Mapping[str, str] = field(default_factory=dict)  # placeholder → value
+    env: Mapping[str, str] = field(default_factory=dict)  # variables that every command gets
     python: str | None = None  # the interpreter of the workspace's scripts; None: `python` of PATH
     folder: str | None = None  # the working folder of the commands, relative to the workspace; None: the workspace
     fleet: FleetSettings = FleetSettings()

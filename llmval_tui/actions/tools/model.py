@@ -51,7 +51,7 @@ class Tool(ABC):
     """One command of a known tool; `tool_of` finds it."""
 
     name: ClassVar[str]  # for people: "vllm bench serve"
-    versions: ClassVar[str]  # that the reader was tried with
+    versions: ClassVar[str]  # versions that the reader was tried with
 
     def __init__(self, arguments: tuple[str, ...], *, elsewhere: bool = False) -> None:
         self.arguments = arguments  # after the words that name the tool

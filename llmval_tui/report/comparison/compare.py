@@ -57,7 +57,7 @@ class Change:
     better: str  # "higher" or "lower"
     first: float
     second: float
-    interval: Interval | None  # of second − first; None if there are too few values
+    interval: Interval | None  # interval of second − first; None if there are too few values
     verdict: str  # BETTER, WORSE, SAME or UNKNOWN; "" if the sides are not comparable
 
     @property
@@ -87,7 +87,7 @@ class Comparison:
     other_differences: list[tuple[str, str, str]]
     changes: list[Change]
     paired: bool  # both sides had the same requests at the same times
-    attribution: Attribution | None = None  # of a yardstick: where the difference comes from
+    attribution: Attribution | None = None  # where a yardstick's difference comes from
     is_yardstick: bool = False
 
     @property

@@ -30,7 +30,7 @@ class NodeTelemetry:
 
     reading: NodeReading | None = None
     arrived_s: float | None = None  # monotonic time of this process; clocks of nodes do not compare
-    problem: str | None = None  # of the last try; None: it answered
+    problem: str | None = None  # what went wrong in the last try; None: it answered
 
 
 class Exporters:

@@ -25,9 +25,9 @@ class EngineWindow:
     engine: str | None
     seconds: float  # between the two answers
     counts: dict[str, float | None] = field(default_factory=dict)  # the growth of each counter
-    times: dict[str, TimeTotal | None] = field(default_factory=dict)  # of the requests that ended in between
+    times: dict[str, TimeTotal | None] = field(default_factory=dict)  # times of the requests that ended in between
     processes: tuple[ProcessLoad, ...] | None = None  # the busiest first
-    cores: float | None = None  # of all the server's processes together
+    cores: float | None = None  # busy cores, of all the server's processes together
     reasons: tuple[str, ...] = ()
 
     @property

@@ -28,7 +28,7 @@ class Item:
 
     label: str
     read: Callable[[int], Values]
-    interval_ns: int = 0  # of slow readings; in between, the last value is repeated
+    interval_ns: int = 0  # interval of slow readings; in between, the last value is repeated
 
 
 class GpuReader:

@@ -33,7 +33,7 @@ class Sizes:
     prompt: int
     chunk: int
     long: int
-    requests: int  # of the saturated row: prompts of `short` ± 50 % tokens, outputs of `output` ± 50 %
+    requests: int  # requests of the saturated row: prompts of `short` ± 50 % tokens, outputs of `output` ± 50 %
     short: int
     output: int
 

@@ -57,7 +57,7 @@ class SlowPart:
     what: str  # node, link
     nodes: tuple[int, ...]
     places: tuple[int, ...]
-    gb_per_s: float  # of a node the median of its links
+    gb_per_s: float  # a node has the median of its links
     typical: float
     limit: float  # the bandwidth below which it is slow
 

@@ -23,7 +23,7 @@ class Operation:
     """One collective. `shared`: S is shared out over the ranks. `in_place`: send and receive buffer are the same."""
 
     name: str
-    program: str  # of nccl-tests
+    program: str  # program of nccl-tests
     reduces: bool = False
     shared: bool = False
     in_place: bool = False

@@ -36,7 +36,7 @@ class EngineConfig:
     prefill_chunk: int
     page_size: int
     kv_tokens: int | None  # None: computed from `kv_bytes`, or from the free memory after the weights are loaded
-    kv_bytes: int | None  # of each rank
+    kv_bytes: int | None  # bytes of the KV cache on each rank
     longest_context: int
     temperature: float
     seed: int

@@ -10,7 +10,7 @@ class EngineSettings:
 
     model: str | None = None
     checkpoint: Path | None = None
-    dummy_weights: bool = False  # of the checkpoint use only the shape, and make random weights
+    dummy_weights: bool = False  # take only the checkpoint's shape, and make random weights
     shape_overrides: dict[str, int | None] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"

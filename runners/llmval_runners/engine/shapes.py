@@ -68,9 +68,9 @@ class ModelShape:
     rope_scaling: RopeScaling | DividedRope | YarnRope | None = None
     norm_eps: float = 1e-5
     tied_embeddings: bool = False
-    activation: str = "silu"  # of the MLP's gate: a name that `model.activate` knows
+    activation: str = "silu"  # activation of the MLP's gate: a name that `model.activate` knows
     qkv_bias: bool = False
-    output_bias: bool = False  # of the attention's output projection
+    output_bias: bool = False  # whether the attention's output projection has a bias
     mlp_bias: bool = False
     qk_norm: bool = False  # an RMSNorm of each head's query and key before the rotation
     query_scale: float = 1.0  # queries are multiplied by it (the square of YaRN's and LongRoPE's attention factor)

@@ -71,7 +71,7 @@ class Trial:
     verdict: str
     reason: str
     host: dict[str, float | None] | None = None  # `HostNoise.read` of the trial
-    replicas: list[dict[str, Any]] = field(default_factory=list)  # of several: the figures that decided
+    replicas: list[dict[str, Any]] = field(default_factory=list)  # figures of each replica, if there are several
 
     def as_json(self) -> dict[str, Any]:
         found = asdict(self)

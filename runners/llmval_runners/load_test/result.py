@@ -34,7 +34,8 @@ class Measured:
     duration_s: float
     ended_early: str | None = None
     extras: dict[str, Any] = field(default_factory=dict)  # `queue`, `memory`, `energy`, `utilisation` of the record
-    replica: Mapping[str, Any] = field(default_factory=dict)  # of several: `replica`, `host`, `ranks`, `device_name`, …
+    # If there are several replicas: `replica`, `host`, `ranks`, `device_name`, …
+    replica: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -47,7 +48,7 @@ class Judged:
     """The figures of one window that its verdict rests on."""
 
     measured: Measured
-    sent: list[SentRequest]  # by dispatch
+    sent: list[SentRequest]  # requests in the order of their dispatch
     done: list[SentRequest]
     rates: Rates
     reasons: list[str]

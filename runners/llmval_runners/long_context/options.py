@@ -46,7 +46,7 @@ class LongContextOptions:
     predict_only: bool
     model: str | None
     checkpoint: Path | None
-    shape_overrides: dict[str, int | None]  # by field of the model's shape
+    shape_overrides: dict[str, int | None]  # field of the model's shape → value
     device: str
     dtype: str
     kv_dtype: str

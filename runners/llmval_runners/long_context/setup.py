@@ -14,8 +14,8 @@ class Setup:
 
     shape: ModelShape
     tensor_parallel: int = 1
-    dtype: str = "bfloat16"  # of activations, norms, embedding table and head
-    weight_dtype: str = "bfloat16"  # of the layers' matrices
+    dtype: str = "bfloat16"  # dtype of activations, norms, embedding table and head
+    weight_dtype: str = "bfloat16"  # dtype of the layers' matrices
     kv_dtype: str = "bfloat16"
     batch: int = 1
     chunk: int = 8192  # prompt tokens a step

@@ -43,7 +43,7 @@ class Power:
 
     mean_w: float | None = None
     limit_w: float | None = None
-    throttle_share: Mapping[str, float] | None = None  # of the samples, by the driver's reason
+    throttle_share: Mapping[str, float] | None = None  # the driver's reason → share of the samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Limit:
 
     name: str
     figures: str
-    peak: Peak | None = None  # that is nearly reached
+    peak: Peak | None = None  # the peak rate that is nearly reached
 
     def __str__(self) -> str:
         return f"{self.name} ({self.figures})"

@@ -33,11 +33,11 @@ class ServerRequest:
     intended_s: float = 0.0
     dispatch_s: float = 0.0
     token_times: "array[float]" = field(default_factory=lambda: array("d"))
-    prompt_tokens: int | None = None  # by the server's usage
-    received_tokens: int | None = None  # by the server's usage
+    prompt_tokens: int | None = None  # prompt tokens that the server's usage states
+    received_tokens: int | None = None  # output tokens that the server's usage states
     finish_reason: str | None = None
     error: str = ""
-    kind: str = ""  # of the error
+    kind: str = ""  # kind of the error
     failed_s: float | None = None  # when it failed; None: it waited until the window ended
     ended: bool = False
 

@@ -32,7 +32,7 @@ class Served:
     max_model_len: int | None = None
     engine: str | None = None  # `owned_by` of the model: vllm, sglang, …
     software: str | None = None  # the header Server
-    version: str | None = None  # of /version, as vLLM and SGLang have it
+    version: str | None = None  # answer of /version, as vLLM and SGLang have it
     models: list[str] = field(default_factory=list)
 
 

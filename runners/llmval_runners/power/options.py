@@ -42,7 +42,7 @@ class SweepSettings:
     compile: bool
     device: str  # cpu or cuda
     devices: list[int]  # CUDA indices; [] on a CPU
-    seed: int  # of the weights, the inputs and the order
+    seed: int  # seed of the weights, the inputs and the order
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

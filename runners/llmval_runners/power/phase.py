@@ -20,7 +20,7 @@ IN_FLIGHT = 2  # units: enough that the device never waits for the host, few eno
 class PhaseWork(Protocol):
     """A phase that can be repeated step by step. `step` only enqueues; a mark gives the completion time."""
 
-    copies: int  # of the model, one per GPU
+    copies: int  # copies of the model, one for each GPU
     description: dict[str, Any]  # how it runs: attention kernel, launch, padding
 
     def step(self) -> None:

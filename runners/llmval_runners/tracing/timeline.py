@@ -34,7 +34,7 @@ class Timeline:
     """Kernels of all traced GPUs, or operators with their self time for a run on a CPU."""
 
     unit: str
-    totals: dict[str, CallTotal]  # by name
+    totals: dict[str, CallTotal]  # name of the call → total
     devices: list[Device] = field(default_factory=list)
     ranges: dict[str, CallTotal] = field(default_factory=dict)
 

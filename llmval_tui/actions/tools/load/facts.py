@@ -26,13 +26,13 @@ class LoadFacts:
     completed: int | None = None
     failed: int | None = None
     unfinished: int | None = None  # sent, but ended by the tool before their answer was complete
-    error: str = ""  # of one failed request
+    error: str = ""  # the error of one failed request
     offered_qps: float | None = None  # the constant rate that was asked for; None: closed loop or another profile
     duration_s: float | None = None
     closed_loop: int | None = None  # requests in flight, where the next one starts when one ends
     limit: str = ""  # the flag that limits the requests in flight beside a rate
     late: str = ""  # why the recorded arrivals may be later than the intended ones
-    records: list[Record] | None = None  # of the requests of the measured phase
+    records: list[Record] | None = None  # records of the requests of the measured phase
     no_latency: str = ""  # why no latency is judged, and the flag to add; "" if there are records
     streamed: bool = True  # False: an answer came as a whole, so it has no first token
     itl_s: list[float] | None = None  # between two chunks or tokens

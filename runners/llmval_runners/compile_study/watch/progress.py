@@ -17,7 +17,7 @@ class Progress:
 
     stall_after: float
     moved: dict[int, float] = field(default_factory=dict)
-    moves: int = 0  # of all ranks together, without each rank's first observation
+    moves: int = 0  # moves of all ranks together, without each rank's first observation
     _last: dict[int, Any] = field(default_factory=dict)
     _ended: set[int] = field(default_factory=set)
 

@@ -27,7 +27,7 @@ class Finding:
     rank: int
     kind: str
     where: str = ""  # the frame that decided, if any
-    operation: str = ""  # of a collective
+    operation: str = ""  # name of the collective, if it is one
     reasons: list[str] = field(default_factory=list)
     waits: bool = False  # perhaps for another rank: inside a collective, or for a device that may be in one
     # It measures a kernel, which waits for all work of the device, and a collective is part of that work.

@@ -16,7 +16,7 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 class TokenSpan:
     """Consecutive tokens of one sequence in the flattened step."""
 
-    row: int  # of the batch, and of the page table
+    row: int  # row of the batch, and of the page table
     offset: int  # index of the first token in the step
     count: int
     start: int  # position of the first token in its sequence
@@ -29,7 +29,7 @@ class FlatPrompts:
     ids: list[int]
     spans: list[TokenSpan]
     output_indices: list[int]  # in the step, of the last token of each prompt that ends
-    rows: list[int]  # of the prompts that end
+    rows: list[int]  # rows of the prompts that end
 
     @classmethod
     def of(cls, prefills: Sequence[Prefill], first: int = 0) -> "FlatPrompts":
@@ -89,7 +89,7 @@ class Prompts:
     """The prompt chunks of a step. Span offsets count from the first prompt token."""
 
     spans: list[TokenSpan]
-    pages: list[list[int]]  # of each span's sequence, at least up to the span's last token
+    pages: list[list[int]]  # pages of each span's sequence, at least up to the span's last token
 
 
 class GpuAttention(Protocol):

@@ -19,7 +19,7 @@ class Quantization:
     """How the matrices of a checkpoint are stored: in `dtype`, times scales. `block`: rows and columns of a scale's
     block, if it has such scales."""
 
-    method: str  # of `quantization_config`
+    method: str  # `quant_method` of `quantization_config`
     dtype: str  # F8_E4M3 or I8
     block: tuple[int, int] | None = None
 

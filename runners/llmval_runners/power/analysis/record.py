@@ -40,7 +40,7 @@ class ResultRow:
     mbu: float | None = None
     window_s: float | None = None
     baseline_grade: bool = False
-    failed_requests: float | None = None  # of another tool's run; None: not stated
+    failed_requests: float | None = None  # failed requests of another tool's run; None: not stated
     gpu_uuids: tuple[str, ...] = ()  # two cards of one kind differ by a few percent
 
     @property
