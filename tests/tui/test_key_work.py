@@ -103,7 +103,12 @@ async def test_a_log_that_is_shown_again_is_not_requested_again(workspace: Works
         await until(pilot, lambda: "a line" in text_of(pane), "the log")
         asked: list[LogRequest] = []
         send = pane._send
-        pane._send = lambda request: (asked.append(request), send(request))[1]
+
+        def noted(request: LogRequest) -> None:
+            asked.append(request)
+            send(request)
+
+        pane._send = noted
         await switched(pilot, app, "1", "run")
         await switched(pilot, app, "2", "log")
         assert asked == []

@@ -40,22 +40,6 @@ def random_weights(seed: int, device: torch.device) -> Source:
     return source
 
 
-def from_state_dict(state: dict[str, torch.Tensor]) -> Source:
-    """Tensors that are in memory already."""
-
-    def source(name: str, size: tuple[int, ...]) -> torch.Tensor:
-        if name not in state:
-            raise Refused(f"the weights lack {name}: pass a Llama checkpoint, or a --model shape without --checkpoint.")
-        if tuple(state[name].shape) != size:
-            raise Refused(
-                f"{name} is {list(state[name].shape)} in the weights and {list(size)} in the shape: "
-                "pass the --model it was saved from."
-            )
-        return state[name]
-
-    return source
-
-
 def build(
     shape: ModelShape,
     source: Source,

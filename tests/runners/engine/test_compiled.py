@@ -21,11 +21,13 @@ from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.shapes import SHAPES, tensor_shapes
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.engine.weights import build, from_state_dict, random_weights
+from llmval_runners.engine.weights import build, random_weights
 from llmval_runners.load_test.config import configure_load_test
 from llmval_runners.load_test.options import parse
 from llmval_runners.process.errors import Refused
 from llmval_runners.process.placement import Placement
+
+from tests.helpers.runners.state_source import from_state_dict
 
 CPU = torch.device("cpu")
 TINY = SHAPES["tiny"]

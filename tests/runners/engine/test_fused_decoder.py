@@ -20,7 +20,8 @@ from llmval_runners.engine.kv_cache import PagedKVCache
 from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.shapes import SHAPES, YarnRope, tensor_shapes
 from llmval_runners.engine.step_plan import Admit, Prefill, StepPlan
-from llmval_runners.engine.weights import build, from_state_dict
+from llmval_runners.engine.weights import build
+from tests.helpers.runners.state_source import from_state_dict
 
 CPU, TINY = torch.device("cpu"), SHAPES["tiny"]
 RELATIVES = {

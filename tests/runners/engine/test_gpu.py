@@ -22,8 +22,9 @@ from llmval_runners.engine.request import Request
 from llmval_runners.engine.scheduler import Scheduler
 from llmval_runners.engine.shapes import ModelShape, RopeScaling
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.engine.weights import build, export, from_state_dict, random_weights
+from llmval_runners.engine.weights import build, export, random_weights
 
+from tests.helpers.runners.state_source import from_state_dict
 from tests.helpers.runners.te_here import skip_without_transformer_engine
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from llmval_runners.engine.parallel import Parallel
 from llmval_runners.engine.settings import EngineSettings
 from llmval_runners.engine.shapes import ModelShape, YarnRope, tensor_shapes
 from llmval_runners.engine.step_plan import Admit, Decode, Prefill, StepPlan
-from llmval_runners.engine.weights import build, from_state_dict
+from llmval_runners.engine.weights import build
 
 from tests.helpers.runners import checkpoints as made
+from tests.helpers.runners.state_source import from_state_dict
 from tests.helpers.runners.te_here import skip_without_transformer_engine
 
 pytestmark = [
