@@ -7,10 +7,19 @@ from dataclasses import replace
 from llmval_tui.actions.criteria.measured import Measured, Unfound, gate_name, gate_of, place_of, remedy, shown_bound
 from llmval_tui.actions.criteria.model import Criterion
 from llmval_tui.actions.criteria.results import Results
-from llmval_tui.actions.criteria.search import TooMany, Value, certain, names, tokens, values_in, values_in_document
+from llmval_tui.actions.criteria.search import (
+    TooMany,
+    Value,
+    certain,
+    is_measured,
+    names,
+    tokens,
+    values_in,
+    values_in_document,
+)
 from llmval_tui.actions.criteria.sources import NotThere, Sources, Text, parsed_json, read_document, read_text
 from llmval_tui.actions.criteria.units import Unit, number_of, suffix_named, unit_named
-from llmval_tui.foundation.text import counted
+from llmval_tui.foundation.text import clean_line, counted
 from llmval_tui.runs.records import Gate, Outcome
 
 _DOCUMENTS = (".json", ".jsonl", ".ndjson")
@@ -52,6 +61,12 @@ def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
     gate = gate_of(one, _fitting(one, matching))
     if gate.outcome is Outcome.PASS and not whole:
         raise Unfound("the output is longer than the 64 MiB at its end that llmval reads, so the rest is unknown")
+    if gate.outcome is Outcome.PASS:
+        measured_ones = [value for value in matching if is_measured(value, wanted)]
+        if not measured_ones:
+            place = f"{matching[0].where}: {clean_line(matching[0].line)[:160]}"
+            raise Unfound(f"the output only states what is asked for, or what was earlier ({place}): {remedy(one)}")
+        _fitting(one, measured_ones)
     return gate
 
 

@@ -45,6 +45,16 @@ _SOFT = frozenset(
         "total", "value",
     }
 )  # fmt: skip
+# Words of a figure that is asked for, promised or old, not measured by this run; without their last s, as in `tokens`.
+_NOT_MEASURED = frozenset(
+    {
+        "advertised", "baseline", "budget", "expect", "expected", "goal", "ideal", "limit", "must", "need", "nominal",
+        "previou", "previously", "reference", "require", "required", "requirement", "should", "sla", "slo",
+        "target", "theoretical", "threshold", "yesterday",
+    }
+)  # fmt: skip
+_OLD = re.compile(r"\blast (?:week|month|year|run|time|release)\b", re.IGNORECASE)
+_COMPARED = re.compile(r"(?:[<>]=?|[≤≥])\s*$")
 _KEY_UNITS = {
     "ns": "ns", "us": "us", "ms": "ms", "seconds": "s", "sec": "s", "s": "s", "pct": "%", "percent": "%", "bytes": "B",
     "mib": "MiB", "gib": "GiB", "watts": "W", "celsius": "°C", "tflops": "TFLOPS", "gflops": "GFLOPS", "mhz": "MHz",
@@ -302,3 +312,13 @@ def certain(found: Sequence[Value], wanted: Sequence[str], item: str) -> list[Va
     common = set.intersection(*words) if words else set()
     spoken = set(tokens(item))
     return [value for value, have in zip(chosen, words, strict=True) if have - common <= spoken] or chosen
+
+
+def is_measured(value: Value, wanted: Sequence[str]) -> bool:
+    """Whether the words beside a value leave it a measurement: not "SLO: p99 TTFT < 150 ms" or "expected busbw: 480".
+
+    `wanted` are the words by which the item names it: "Power limit at least 700 W" asks for the limit itself.
+    """
+    before = value.name.split(" ⟶ ")[0]
+    said = set(tokens(value.name)) - set(wanted)
+    return not (said & _NOT_MEASURED or _OLD.search(before) or _COMPARED.search(before))

@@ -159,6 +159,17 @@ TOTAL     110      7    94%
         ("`./x`; IOPS ≥ 1.2 M", json.dumps(FIO), UNCLEAR, "unknown"),  # read or write
         ("`./x`: p99.9 completion latency under 5 ms", json.dumps(FIO), PASS, "4.2 ms"),
         ("`./x` and make sure that it looks healthy", "fine\n", UNCLEAR, "not judged"),
+        # What the output asks for, promises or remembers is no measurement; the limit that an item asks for is one.
+        ("`./x` p99 TTFT < 200 ms", "SLO: p99 TTFT < 150 ms\n", UNCLEAR, "unknown"),
+        ("`./x` p99 TTFT < 200 ms", "p99 TTFT (expected): 150 ms\n", UNCLEAR, "unknown"),
+        ("`./x` p99 TTFT < 200 ms", "p99 TTFT must be 150 ms or less\n", UNCLEAR, "unknown"),
+        ("`./x` p99 TTFT < 200 ms", '{"limits": {"p99_ttft_ms": 150}}', UNCLEAR, "unknown"),
+        ("`./x` p99 TTFT < 200 ms", "p99 TTFT limit: 150 ms\np99 TTFT: 120 ms\n", PASS, "120 ms"),
+        ("`./x` p99 TTFT < 200 ms", "p99 TTFT limit: 150 ms\np99 TTFT: 120\n", UNCLEAR, "unknown"),  # no unit
+        ("`./x`: busbw ≥ 400 GB/s", "theoretical busbw: 480 GB/s\n", UNCLEAR, "unknown"),
+        ("`./x`: busbw ≥ 400 GB/s", "busbw >= 480 GB/s\n", UNCLEAR, "unknown"),
+        ("`./x`: busbw ≥ 400 GB/s", "last week busbw was 480 GB/s\n", UNCLEAR, "unknown"),
+        ("`./x`: power limit ≥ 700 W", "Power Limit: 700 W\n", PASS, "700 W"),
     ],
 )
 def test_words(workspace, text, stdout, outcome, measured):
