@@ -121,6 +121,8 @@ SILENT = "; without any output, the verdict is inconclusive."
             f"Runs test and judges its exit code and what the item demands{SILENT}",
         ),
         ("Run `python3 --version > out.txt`", "Runs python3 and judges out.txt."),
+        # Whether another program counts in seconds or minutes is not known.
+        ("Run `test --duration 5m`", f"Runs test and judges its exit code{SILENT}"),
     ],
 )
 def test_a_command_without_files_says_what_becomes_of_it_without_output(workspace, item, summary):

@@ -248,7 +248,8 @@ def summary_of(built: Built) -> str:
         parts.append(f"on {counted(gpus, 'GPU')}")
     if nodes > 1:
         parts.append(f"of {nodes} nodes")
-    if duration:
+    # The unit of another program's --duration is not known: it may be minutes, or stand in the value ("5s").
+    if duration and built.script and built.script.runner:
         parts.append(f"for {duration} s")
     written = [artifact.path for artifact in built.outputs.artifacts]
     judged = [f"what it appends to {built.command.tee}"] if built.command.append else written

@@ -16,7 +16,7 @@ from llmval_tui.runs.records import CommandStatus, Outcome, State, Status, Verdi
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.sample import Sample
 from llmval_tui.terminal.format import parse_utc
-from llmval_tui.tui.data.artifacts import artifact_lines
+from llmval_tui.tui.data.artifacts import ArtifactLine, artifact_lines
 from llmval_tui.tui.data.log_file import LogWindowFile
 from llmval_tui.tui.data.replay_timeline import SECOND_NS, TimedLines, Timeline
 from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
@@ -151,8 +151,16 @@ class ReplayWorkspace(Workspace):
             checklist=self._list,
             steps=(status,),
             facts={step.key: StepFacts(moment, row, "llmval")},
-            detail=StepDetail(step.key, None, 1, 0, run, artifact_lines(run, self._root), (row,)),
+            detail=StepDetail(step.key, None, 1, 0, run, self._artifacts(run), (row,)),
             document=Document(self._list.path.name, lines, step.line, (self._list.path.name,)),
+        )
+
+    def _artifacts(self, run: RunSnapshot) -> tuple[ArtifactLine, ...]:
+        """The run's files; one that did not travel with the recording is no loss of evidence."""
+        lines = artifact_lines(run, self._root)
+        return tuple(
+            replace(line, state="not with this recording", intact=None) if line.state == "missing" else line
+            for line in lines
         )
 
 

@@ -1,5 +1,6 @@
 """A replay shows the recorded run at the moment of its clock: forward, back, and at the end."""
 
+import json
 import shutil
 import struct
 import time
@@ -21,8 +22,9 @@ from llmval_tui.runs.store import LogFile, Run, RunStore
 from llmval_tui.tui.app import Dashboard
 from llmval_tui.tui.data.log_merge import MergedLogFile, MergedLogs, merge_logs
 from llmval_tui.tui.data.log_reader import open_log
-from llmval_tui.tui.data.replay_source import RecordedRun, Replay, ReplayTelemetry, open_replay
+from llmval_tui.tui.data.replay_source import RecordedRun, Replay, ReplayTelemetry, ReplayWorkspace, open_replay
 from llmval_tui.tui.data.replay_timeline import SPEEDS, TimedLines, Timeline
+from llmval_tui.tui.data.snapshot import Selection
 from llmval_tui.tui.keys import KEYS, PANES
 from llmval_tui.tui.settings import LaunchSettings
 from tests.helpers.tui_builder import (
@@ -134,6 +136,21 @@ def test_the_run_is_shown_at_the_moment_of_the_replay(recorded: Path) -> None:
     assert early.status.commands[0].exit_code is None
     late = run.snapshot_at(10**19)
     assert not late.alive and late.verdict is not None and late.progress.done == 300
+
+
+def test_a_file_that_did_not_travel_with_a_recording_is_not_called_missing(recorded: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / recorded.name
+    shutil.copytree(recorded, elsewhere)
+    record = json.loads((elsewhere / "verdict.json").read_text())
+    record["evidence"] = [{"path": "artifacts/far.json", "sha256": "ab" * 32, "bytes": 2}]
+    (elsewhere / "verdict.json").write_text(json.dumps(record))
+    replay = open_replay(elsewhere)
+    workspace = ReplayWorkspace(LaunchSettings(elsewhere.parent, elsewhere.parent / "list.md"), replay)
+    replay.timeline.seek(10_000)
+    detail = workspace.snapshot(Selection()).detail
+    assert detail is not None
+    (line,) = detail.artifacts
+    assert (line.path, line.state, line.intact) == ("artifacts/far.json", "not with this recording", None)
 
 
 def test_the_sweep_fills_in_over_time(workspace: Workspace) -> None:

@@ -1,5 +1,6 @@
 """The Load pane over a whole run: bounds, the time outside them, drift, and every row used."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from llmval_tui.tui.data.run_follower import RunFollower, RunSnapshot
 from llmval_tui.tui.panes.load import drift_rows, load_rows, whole_run_rows
 from llmval_tui.tui.widgets.charts import ChartView
 from llmval_tui.tui.widgets.run_charts import BANDS, RunCharts, drift_of
-from tests.helpers.tui_builder import LOAD_TEST, Workspace, event, load_events
+from tests.helpers.tui_builder import LOAD_TEST, Workspace, event, load_events, verdict
 
 BRAILLE = glyphs(False, "braille")
 BOUNDED = LOAD_TEST + " --slo-ttft-ms 700 --slo-tpot-ms 30"
@@ -47,6 +48,17 @@ def test_the_charts_of_a_run_on_nodes_are_said_to_be_in_the_panes_of_its_nodes(t
     said = " ".join(row.plain.strip() for row in whole_run_rows(far, 100, BRAILLE))
     assert "the panes of a node of the pane Fleet" in said and "reported no metrics" not in said
     assert "reported no metrics" in " ".join(row.plain.strip() for row in whole_run_rows(run, 100, BRAILLE))
+
+
+def test_the_latencies_from_arrival_have_names_for_people(tmp_path: Path) -> None:
+    names = ("ttft_sched_p50_ms", "ttft_sched_p99_ms", "e2e_sched_p50_ms", "e2e_sched_p99_ms", "schedule_delay_p99_ms")
+    judged = replace(verdict(), metrics={name: float(at) for at, name in enumerate(names, 1)})
+    said = "\n".join(
+        row.plain for row in whole_run_rows(replace(followed(tmp_path, b""), verdict=judged), 100, BRAILLE)
+    )
+    assert "sched" not in said and "More" not in said
+    assert re.search(r"TTFT from arrival +p50 1\S* ms +p99 2\S* ms", said)
+    assert re.search(r"Whole answer from arrival +p50 3\S* ms +p99 4\S* ms", said)
 
 
 def test_falling_rates_at_the_end_are_explained(tmp_path: Path) -> None:
