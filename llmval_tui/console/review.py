@@ -253,7 +253,7 @@ def review_command(reviewer: Reviewer) -> str:
     """What to do about open questions, as a command that can be copied."""
     words = ["llmval", "review", str(reviewer.path), "--workspace", str(reviewer.workspace)]
     command = shlex.join(words)
-    return f"Answer on a terminal: {command}; without one, add --answer CODE=run"
+    return f"Answer on a terminal: {command}; without one, give that command --answer CODE=run for each question"
 
 
 def as_json(opened: Opened, reviewer: Reviewer) -> dict[str, Any]:

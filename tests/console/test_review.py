@@ -68,6 +68,7 @@ def test_without_a_terminal_it_prints_the_questions_and_what_to_do(review: Revie
     assert code == 2
     assert "acme-probe" in out and "rm -rf build" in out
     assert "Answer on a terminal: llmval review" in out and "--workspace" in out
+    assert "give that command --answer CODE=run" in out, "`llmval run` has no such option"
     assert out.count("  (code ") == 3, "what CODE=run means"
 
 
