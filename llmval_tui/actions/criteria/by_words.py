@@ -57,7 +57,7 @@ def number_gate(sources: Sources, one: Criterion, results: Results) -> Gate:
         matching = [value for value in found if _has_dimension(value, unit)]
         if not matching:
             raise Unfound(f"no number in the output has a unit like {one.unit}: {remedy(one)}")
-    matching = certain(matching, wanted, sources.run.intent.step.text)
+    matching = certain(matching, wanted, sources.run.intent.step.text, each=one.which == "all")
     gate = gate_of(one, _fitting(one, matching))
     if gate.outcome is Outcome.PASS and not whole:
         raise Unfound("the output is longer than the 64 MiB at its end that llmval reads, so the rest is unknown")

@@ -55,6 +55,8 @@ _NOT_MEASURED = frozenset(
 )  # fmt: skip
 _OLD = re.compile(r"\blast (?:week|month|year|run|time|release)\b", re.IGNORECASE)
 _COMPARED = re.compile(r"(?:[<>]=?|[≤≥])\s*$")
+# "GPU 1 busbw 480 GB/s": the 1 says which GPU it is, whatever word follows.
+_INDEXED = re.compile(r"(?<![A-Za-z])(?:gpu|cuda|device|rank|node|host|port|link|nic|hca)\s*[#:]?\s*$", re.IGNORECASE)
 _KEY_UNITS = {
     "ns": "ns", "us": "us", "ms": "ms", "seconds": "s", "sec": "s", "s": "s", "pct": "%", "percent": "%", "bytes": "B",
     "mib": "MiB", "gib": "GiB", "watts": "W", "celsius": "°C", "tflops": "TFLOPS", "gflops": "GFLOPS", "mhz": "MHz",
@@ -247,6 +249,8 @@ def _line_values(text: Text, index: int, line: str) -> Iterator[Value]:
         begin = matches[at - 1].end() if at else 0
         end = matches[at + 1].start() if at + 1 < len(matches) else len(line)
         before, unit = line[begin : match.start()], match["unit"]
+        if at + 1 < len(matches) and number.is_integer() and _INDEXED.search(before):
+            continue
         known = unit_named(unit) if unit else None
         after = line[match.end() : end]
         if unit and known is None and suffix_named(unit) is None:
@@ -298,11 +302,11 @@ def _walk(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, float]]:
             yield from _walk(item, f"{path}[{index}]", depth + 1)
 
 
-def certain(found: Sequence[Value], wanted: Sequence[str], item: str) -> list[Value]:
+def certain(found: Sequence[Value], wanted: Sequence[str], item: str, *, each: bool = False) -> list[Value]:
     """The values that have exactly the wanted name, or all if none has; of a table with a row "total", that row.
 
     `item` is the item's text: where values differ by a word of it ("Random read": `read.iops`, not `write.iops`), those
-    with that word count.
+    with that word count. If it demands something of `each` value, a number in the names (`GPU 0`) chooses none of them.
     """
     exact = [value for value in found if set(tokens(value.name.rsplit(".", 1)[-1])) <= set(wanted)]
     chosen = exact or list(found)
@@ -310,6 +314,8 @@ def certain(found: Sequence[Value], wanted: Sequence[str], item: str) -> list[Va
         return totals
     words = [set(tokens(value.name)) for value in chosen]
     common = set.intersection(*words) if words else set()
+    if each:
+        words = [{word for word in have if not word.isdigit()} for have in words]
     spoken = set(tokens(item))
     return [value for value, have in zip(chosen, words, strict=True) if have - common <= spoken] or chosen
 

@@ -33,6 +33,7 @@ def gate_of(run, criterion):
     return gate
 
 
+GPUS = "GPU 0 busbw 480 GB/s\nGPU 1 busbw 20 GB/s\n"
 BW = "warm 1\nbusbw 412 GB/s\nbusbw 389 GB/s\nbusbw 431 GB/s\n"
 JSON = {
     "p99": 0.18,
@@ -170,6 +171,14 @@ TOTAL     110      7    94%
         ("`./x`: busbw ≥ 400 GB/s", "busbw >= 480 GB/s\n", UNCLEAR, "unknown"),
         ("`./x`: busbw ≥ 400 GB/s", "last week busbw was 480 GB/s\n", UNCLEAR, "unknown"),
         ("`./x`: power limit ≥ 700 W", "Power Limit: 700 W\n", PASS, "700 W"),
+        # The number of a GPU is no value, and chooses none if each GPU is meant.
+        ("`./x`: busbw at least 400 GB/s on every GPU", GPUS, FAIL, "20 GB/s"),
+        ("`./x`: busbw at least 400 GB/s on every GPU, from GPU 0 on", GPUS, FAIL, "20 GB/s"),
+        ("`./x`: busbw at least 10 GB/s on every GPU", GPUS, PASS, "480 GB/s, 20 GB/s"),
+        ("`./x`: busbw of GPU 0 at least 400 GB/s", GPUS, PASS, "480 GB/s"),
+        ("`./x`: score at least 5 on every GPU", "GPU 0 score 9\nGPU 1 score 7\n", PASS, "9, 7"),
+        ("`./x`: no ECC errors", "GPU 0 ECC errors 0\nGPU 1 ECC errors 0\n", PASS, "not in the output"),
+        ("`./x`: no ECC errors", "GPU 0 ECC errors 0\nGPU 1 ECC errors 2\n", FAIL, "in 1 line"),
     ],
 )
 def test_words(workspace, text, stdout, outcome, measured):
