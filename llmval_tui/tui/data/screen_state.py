@@ -34,7 +34,6 @@ class ScreenState:
     key: StepKey | None = None  # the chosen step
     back: int = 0  # the shown run of the step: 0 is the newest, 1 the one before, …
     document: int = 0
-    pane: str = "run"  # the pane that is shown, with or without the list beside it
     node: str | None = None  # the panes show this node's part of the run; None: the whole run
     fleet_back: int = 0  # the run in the pane Fleet: 0 is the newest run on several nodes
     preset: str | None = None

@@ -265,7 +265,7 @@ class MainScreen(PaneActions):
     def show_pane(self, name: str) -> None:
         """Show a pane and give it the focus."""
         self.complete()
-        self.shown = self.tabs.active = self.state.pane = name
+        self.shown = self.tabs.active = name
         self.query_one("#right").display = True
         for other, pane in self.panes.items():
             pane.display = other == name

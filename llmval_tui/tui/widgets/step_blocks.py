@@ -43,13 +43,8 @@ def allot(list_rows: int, height: int, needs: int) -> tuple[int, int]:
     return height - max(0, below), max(0, below)
 
 
-def block_rows(
-    state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs, beside: str = ""
-) -> list[Row]:
-    """The blocks, as many of them as fit into `height` rows; each is whole, or cut at its end if it is the first.
-
-    `beside` is the pane at the right of the list; "" if the list is alone.
-    """
+def block_rows(state: ScreenState, keys: StepRows, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """The blocks, as many of them as fit into `height` rows; each is whole, or cut at its end if it is the first."""
     found: list[Row] = []
 
     def add(rows: Sequence[Row]) -> None:
@@ -77,10 +72,10 @@ def block_rows(
             add(gpu_rows(state, width, height - len(found), glyphs))
         add(phase_rows(state, width, height - len(found), glyphs))
         if alive:
-            add(metric_rows(state, width, height - len(found), glyphs, beside))
+            add(metric_rows(state, width, height - len(found), glyphs))
         add(newest_message_rows(state, width, height - len(found), glyphs))
     if alive:
-        found += filling_charts(state, width, height - len(found), glyphs, beside)
+        found += filling_charts(state, width, height - len(found), glyphs)
     return found
 
 

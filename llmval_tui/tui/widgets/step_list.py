@@ -67,13 +67,8 @@ class StepList(ScrollPane):
         shown = visible_rows(
             self.content_rows, self.top, width, self._list_height, self._highlighted, self.glyphs.ascii
         )
-        self._blocks = self._below(width, below) if known else []
+        self._blocks = block_rows(self.state, self._step_rows, width, below, self.glyphs) if known else []
         return [*head, *shown, *self._blocks]
-
-    def _below(self, width: int, height: int) -> list[Row]:
-        """The blocks below the list; they show nothing that the pane beside it shows."""
-        alone = self.screen.size.width - self.size.width <= 1
-        return block_rows(self.state, self._step_rows, width, height, self.glyphs, "" if alone else self.state.pane)
 
     def _set_cursor(self, index: int) -> None:
         # At once, not by message: a key pressed right after the move must act on the step under the cursor.

@@ -1,6 +1,10 @@
 """What stands at the end of the column of a short list while the chosen step runs: the GPUs over the whole run, all
-figures of the run, and charts in the rows that are left. What the pane at the right shows is not shown again."""
+figures of the run, and charts in the rows that are left.
 
+The column is the same beside every pane: it does not jump on a key to another pane, and it is not drawn again then.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -30,20 +34,22 @@ MOST_GPUS = 16  # rows: of more GPUs, most are alike
 NOTABLE = 1.0  # per cent from the median: less is noise of the sensors, and no GPU is named
 USUAL = 7  # rows for a row of charts, from which on there is one more
 SHORT = {word.casefold(): word for word in ("TTFT", "TPOT", "KV", "GPU")}
-# Each chart of telemetry: its series, its title, the least top of its range, and the panes that show it anyway.
+# Each chart of telemetry: its series, its title, and the least top of its range. First what no pane shows, last what
+# the Run pane shows.
 GPU_CHARTS = (
-    ("sm_util_percent", "GPUs util %", 10.0, ("run", "telemetry")),
-    ("power_w", "GPUs power W", 50.0, ("run", "telemetry")),
-    ("nvlink_rx_gb_per_s", "NVLink in GB/s", 1.0, ("run", "telemetry")),
-    ("temperature_c", "GPUs °C", 50.0, ("telemetry",)),
-    ("sm_clock_mhz", "GPUs MHz", 500.0, ()),
+    ("sm_clock_mhz", "GPUs MHz", 500.0),
+    ("temperature_c", "GPUs °C", 50.0),
+    ("sm_util_percent", "GPUs util %", 10.0),
+    ("power_w", "GPUs power W", 50.0),
+    ("nvlink_rx_gb_per_s", "NVLink in GB/s", 1.0),
 )
 HOST_CHARTS = (
-    ("cpu_percent", "host cpu %", 10.0, ("telemetry",)),
-    ("memory_gib", "host memory GiB", 1.0, ("telemetry",)),
-    ("network_rx_mb_per_s", "network in MB/s", 1.0, ()),
-    ("network_tx_mb_per_s", "network out MB/s", 1.0, ()),
+    ("network_rx_mb_per_s", "network in MB/s", 1.0),
+    ("network_tx_mb_per_s", "network out MB/s", 1.0),
+    ("cpu_percent", "host cpu %", 10.0),
+    ("memory_gib", "host memory GiB", 1.0),
 )
+FIRST = 2  # of either, before the run's own charts
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +137,10 @@ def gpu_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> lis
     return rows
 
 
-def metric_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs, beside: str) -> list[Row]:
+def metric_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
     """Every figure that the run reports: now, and its lowest, mean and highest value so far."""
     run = state.run
-    if run is None or not run.alive or not run.metrics or height < LEAST or beside == "load":
+    if run is None or not run.alive or not run.metrics or height < LEAST:
         return []
     rows = heading("Figures of the run", width, glyphs, "so far")
 
@@ -170,15 +176,19 @@ def metric_name(name: str) -> str:
     return f"{words.removesuffix(tail)}, {unit}" if unit and words.endswith(tail) else words
 
 
-def filling_charts(state: ScreenState, width: int, height: int, glyphs: Glyphs, beside: str) -> list[Row]:
-    """Charts in the rows that are left, of what the pane `beside` does not show; none in fewer than four rows."""
+def filling_charts(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> list[Row]:
+    """Charts in the rows that are left, first those that no pane shows; none in fewer than four rows."""
     run = state.run
     if run is None or not run.alive or height < LEAST_CHART:
         return []
     across = 2 if width >= 2 * NARROWEST + 3 else 1
     cells = min(shares(width, across, gap=2))
-    charts = telemetry_charts(state, cells, glyphs, beside) + run_charts(run, cells, glyphs, beside)
-    charts = charts[: across * max(1, height // USUAL)]
+    every, host = state.live.all_gpus, state.live.host
+    first = telemetry_charts(state, every, GPU_CHARTS[:FIRST], cells, glyphs)
+    first += telemetry_charts(state, host, HOST_CHARTS[:FIRST], cells, glyphs)
+    last = telemetry_charts(state, host, HOST_CHARTS[FIRST:], cells, glyphs)
+    last += telemetry_charts(state, every, GPU_CHARTS[FIRST:], cells, glyphs)
+    charts = (first + run_charts(run, cells, glyphs) + last)[: across * max(1, height // USUAL)]
     blocks: list[PaneBlock] = [blank("above", rank=9)]
     for index in range(0, len(charts), across):
         part = charts[index : index + across]
@@ -187,30 +197,23 @@ def filling_charts(state: ScreenState, width: int, height: int, glyphs: Glyphs, 
     return stacked(blocks, height) if charts else []
 
 
-def telemetry_charts(state: ScreenState, cells: int, glyphs: Glyphs, beside: str) -> list[Chart]:
-    """Those of the GPUs together, then those of the host."""
+def telemetry_charts(
+    state: ScreenState, of: "Mapping[str, Series]", shown: Sequence[tuple[str, str, float]], cells: int, glyphs: Glyphs
+) -> list[Chart]:
+    """Those of `shown` that have values."""
     view, stale = GpuView(state, state.live, ChartView(), glyphs), state.stale
-    every, host = state.live.all_gpus, state.live.host
-    links: Series | None = every.get("nvlink_rx_gb_per_s")
-    # Beside a run without NVLink, its pane has the temperature in that place; without GPUs, the host's charts.
-    in_run = {"temperature_c"} if links is None or links.peak is None else set[str]()
-    in_run |= set[str]() if every else {"cpu_percent", "memory_gib"}
-    charts = []
-    for of, shown in ((every, GPU_CHARTS), (host, HOST_CHARTS)):
-        for name, title, least, panes in shown:
-            series = of.get(name)
-            if series is None or series.peak is None or beside in panes or (beside == "run" and name in in_run):
-                continue
-            charts.append(view.chart(series, [(title, "text")], cells, least=least, stale=stale))
-    return charts
+    found = [(series, title, least) for name, title, least in shown if (series := of.get(name)) is not None]
+    return [
+        view.chart(series, [(title, "text")], cells, least=least, stale=stale)
+        for series, title, least in found
+        if series.peak is not None
+    ]
 
 
-def run_charts(run: "RunSnapshot", cells: int, glyphs: Glyphs, beside: str) -> list[Chart]:
-    """Those of the run's metrics that the pane Run does not show."""
-    if beside == "load":
-        return []
+def run_charts(run: "RunSnapshot", cells: int, glyphs: Glyphs) -> list[Chart]:
+    """Those of the run's metrics that the Run pane does not show."""
     made = RunCharts(run, ChartView(), glyphs)
     areas = made.other_areas()
     loaded = any(run.metric(name) for name in (RATES[2], *(name for band in BANDS for name in band.lower + band.upper)))
-    areas = areas if loaded or beside != "run" else areas[2:]
+    areas = areas if loaded else areas[2:]
     return [chart for name, title, unit in areas if (chart := made.area(name, title, unit, cells)) is not None]

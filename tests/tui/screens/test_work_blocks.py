@@ -58,7 +58,7 @@ async def test_no_row_stays_blank_beside_a_run(
             assert max(map(cell_len, text.split("\n"))) <= app.main.steps.size.width
 
 
-async def test_what_the_pane_shows_is_not_shown_beside_it(workspace: Workspace, dashboard: Make) -> None:
+async def test_the_column_is_the_same_beside_every_pane(workspace: Workspace, dashboard: Make) -> None:
     (workspace.run("1.2") / "events.jsonl").write_bytes(load_events(60))
     async with dashboard().run_test(size=(200, 60)) as pilot:
         app = await ready(pilot)
@@ -66,11 +66,13 @@ async def test_what_the_pane_shows_is_not_shown_beside_it(workspace: Workspace, 
         app.main.post_message(SamplesTaken("live", [sample(second, 4) for second in range(61)]))
         await until(pilot, lambda: app.main.state.live.last is not None and app.main.state.run is not None)
         await pilot.press("1")
-        await until(pilot, partial(shows, app, "Figures of the run", "GPUs MHz"), "the blocks")
+        await until(pilot, partial(shows, app, "Figures of the run", "GPUs MHz", "GPUs °C"), "the blocks")
         assert not shows(app, "GPUs util %") and not shows(app, "GPUs power W")
-        await pilot.press("4")
-        await until(pilot, partial(shows, app, "GPUs util %", "GPUs power W"), "the charts beside Load")
-        assert not shows(app, "Figures of the run")
+        column = text_of(app.main.steps)
+        for key in ("2", "3", "4", "5", "6", "7"):
+            await pilot.press(key)
+            app.main.steps.repaint()
+            assert text_of(app.main.steps) == column, key
 
 
 async def test_the_odd_gpu_of_many_has_its_row_and_word(workspace: Workspace, dashboard: Make) -> None:
