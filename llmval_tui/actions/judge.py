@@ -4,6 +4,7 @@ from typing import Any
 
 from llmval_tui.actions.criteria.evaluate import criteria_gates
 from llmval_tui.actions.criteria.frozen import frozen_criteria
+from llmval_tui.actions.gates.contradictions import contradiction_gates
 from llmval_tui.actions.gates.exit import retry_sentence
 from llmval_tui.actions.gates.general import general_gates
 from llmval_tui.actions.gates.servers import record_servers
@@ -91,6 +92,7 @@ def judge(run: Run) -> Verdict:
     summary = "; ".join(part for part in (retry_sentence(run), summary) if part)
     stated = criteria_gates(run, frozen_criteria(run), metrics)
     gates += stated
+    gates += contradiction_gates(run)
     summary = summary or "; ".join(
         f"{gate.name.partition(': ')[2] or gate.name}: {gate.measured}" for gate in stated[:3]
     )
