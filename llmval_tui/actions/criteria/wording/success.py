@@ -13,7 +13,7 @@ _THING = (
     r"|commands?|builds?|diagnostics?|validations?|benchmarks?|probes?|requests?|gpus?|nodes?|ranks?|hosts?|pods?"
     r"|servers?|services?|engines?|cluster)\b"
 )
-_END = r"(?:\s+(?:cleanly|again|too|now|everywhere|afterwards|(?:on|in|for|across)\s[\w\s-]{1,30}))?\W*$"
+_END = r"(?:\s+(?:cleanly|again|too|now|everywhere|afterwards|(?:on|in|for|across|with|using|via)\s[\w\s-]{1,30}))?\W*$"
 _PASSES = re.compile(
     rf"{_THING}.*?\b(?:passes|succeeds?|successful(?:ly)?|healthy|(?:is|are|be|stays?|remains?)\s+(?:all\s+)?(?:ok|okay|green)"
     # "tests pass", "must pass"; but "the first pass" is no demand.
@@ -46,7 +46,7 @@ def success_demanded(text: str) -> str | None:
         condition = False
         for clause in sentence:
             condition = condition or _CONDITION.search(clause) is not None
-            bare = re.sub(LITERAL, " ", clause).strip()
+            bare = re.sub(LITERAL, " command ", clause).strip()
             passes = _PASSES.search(bare) or _HEALTH.search(bare)
             counted = re.sub(r"\b(?:all|both|the|these)\s+\d+\s", "all ", bare, flags=_I)
             if not condition and (_NO_FAILURE.search(bare) or (passes and not _DENIED.search(counted))):
