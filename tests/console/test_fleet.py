@@ -59,7 +59,7 @@ def test_without_a_run_on_nodes_it_says_what_to_do(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--exporter", "nonsense"), "no URL"),
+        (("--exporter", "nonsense"), "not a URL"),
         (("nothing",), "no run is called"),
     ],
 )
