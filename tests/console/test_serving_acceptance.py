@@ -72,7 +72,7 @@ def test_the_dry_run_names_the_values_that_are_missing_even_of_a_server_that_is_
     workspace.checklist.write_text(LIST.read_text())
     text = workspace.llmval("run", "--section", "1", "--dry-run").stdout
     assert "needs the value of <model>" in text and "needs the value of <qps>" in text
-    *_, hint, count = text.splitlines()
+    *_, hint, _, count = text.splitlines()
     assert hint.startswith("Nobody has given <model> and <qps> yet. To give them: llmval review --set model=VALUE")
     assert count.startswith("10 items: 0 would run")
     planned = json.loads(workspace.llmval("run", "1.1", "1.2", "--dry-run", "--json").stdout)["steps"]
