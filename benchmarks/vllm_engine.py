@@ -16,7 +16,7 @@ from typing import Any
 MODES: dict[str, dict[str, str]] = {"bf16": {}, "fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8"}}
 REPEATS = 3
 
-# Seconds in which the engine answers so many random prompts, of so many tokens each, with so many new tokens each.
+# From a number of random prompts, the tokens of each and the new tokens of each: the seconds that the engine took.
 Call = Callable[[int, int, int], float]
 
 
