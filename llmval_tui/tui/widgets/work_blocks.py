@@ -4,7 +4,7 @@ figures of the run, and charts in the rows that are left.
 The column is the same beside every pane: it does not jump on a key to another pane, and it is not drawn again then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from llmval_tui.tui.data.history import Series
     from llmval_tui.tui.data.run_follower import MetricSeries, RunSnapshot
 
-LEAST = (
-    5  # rows of a table: a blank one, a heading, the titles of the columns, one more, and how many there are besides
-)
+LEAST = 5  # rows of a table: a blank one, heading, titles of the columns, one more, and how many there are besides
 LEAST_CHART = 4  # a title, two rows of chart, and the axis
 MOST_GPUS = 16  # rows: of more GPUs, most are alike
 NOTABLE = 1.0  # per cent from the median: less is noise of the sensors, and no GPU is named
@@ -147,8 +145,8 @@ def metric_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> 
     def figure(value: float | None) -> Span:
         return number(value), "muted" if value is None else "text"
 
-    def of(name: str) -> "Bucket | None":
-        return next(metric.buckets.whole() for metric in metrics if metric.name == name)
+    def so_far(of: Callable[[Bucket], float]) -> "Callable[[MetricSeries], Span]":
+        return lambda one: figure(None if (every := one.buckets.whole()) is None else of(every))
 
     metrics = [one for one in run.metrics if one.buckets.whole() is not None or one.last is not None]
     if not metrics:
@@ -159,9 +157,9 @@ def metric_rows(state: ScreenState, width: int, height: int, glyphs: Glyphs) -> 
     columns: list[TableColumn[MetricSeries]] = [
         TableColumn("", name_cells, lambda one: (metric_name(one.name), "text"), left=True),
         TableColumn("now", 8, lambda one: (number(one.last), "warn" if one.last is None else "title")),
-        TableColumn("lowest", 8, lambda one: figure(None if (all_ := of(one.name)) is None else all_.lowest), 2),
-        TableColumn("mean", 8, lambda one: figure(None if (all_ := of(one.name)) is None else all_.mean), 1),
-        TableColumn("highest", 8, lambda one: figure(None if (all_ := of(one.name)) is None else all_.highest), 2),
+        TableColumn("lowest", 8, so_far(lambda every: every.lowest), 2),
+        TableColumn("mean", 8, so_far(lambda every: every.mean), 1),
+        TableColumn("highest", 8, so_far(lambda every: every.highest), 2),
     ]
     rows += table_rows(columns, shown, width, glyphs.ellipsis)
     more = len(metrics) - len(shown)
