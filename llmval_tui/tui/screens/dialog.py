@@ -146,22 +146,30 @@ class BoxScreen(ModalScreen[T]):
         set_compositor(self, DiffCompositor())
         self.content = content or Content("", lambda width: ())
         self._look = look
+        self._has_widgets = False
 
     def on_mount(self) -> None:
+        self._has_widgets = True
         self.fit_box()
         self.look_again()  # it may have changed while the dialog was prepared
 
     def on_resize(self) -> None:
-        self.fit_box()
+        if self._is_open:
+            self.fit_box()
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the dialog has all its widgets: it is pushed before they are made, and closes before they go."""
+        return self._has_widgets and self.display and self in self.app.screen_stack
 
     def look_again(self) -> None:
         """Show what the dialog is about as it is now."""
-        if self._look is not None:
+        if self._look is not None and self._is_open:
             self.run_worker(self._show_what(self._look), group="look", exclusive=True)
 
     async def _show_what(self, look: Look) -> None:
         content = await look()
-        if content is not self.content and self.is_attached:
+        if content is not self.content and self._is_open:
             self.content = content
             self.show_content()
 

@@ -1,5 +1,6 @@
 """What a dialog is about changes while it is open: a run ends, another process starts, ticks, answers or edits."""
 
+import asyncio
 import os
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from llmval_tui.foundation.files import write_json
 from llmval_tui.runs.records import Outcome, State
 from llmval_tui.tui.data.watcher import SnapshotTaken
-from llmval_tui.tui.screens.dialog import Choices, Dialog, DialogTitle
+from llmval_tui.tui.screens.dialog import Choice, Choices, Content, Dialog, DialogTitle, looking_at
 from llmval_tui.tui.screens.text_dialog import TextDialog
 from tests.helpers.tui_builder import CHECKLIST, Workspace, verdict
 from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_of, toasts_of, until
@@ -203,3 +204,31 @@ async def test_new_messages_come_into_the_open_list(dashboard: Make) -> None:
         await until(pilot, lambda: isinstance(app.screen, Dialog) and "first" in body(app))
         app.main.toast("second")
         await until(pilot, lambda: "second" in body(app))
+
+
+async def test_a_change_is_shown_only_while_the_dialog_has_its_widgets(dashboard: Make) -> None:
+    answered = asyncio.Event()
+    after = Content("after", lambda width: (), (Choice("y", "yes", "y"),))
+
+    async def look() -> Content:
+        await answered.wait()
+        return after
+
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        first = Dialog("before", lambda width: (), (Choice("y", "yes", "y"),), look=looking_at(lambda: after))
+        app.push_screen(first)
+        app.main.toast("something has changed")  # the dialog is there, its widgets are not
+        assert app.screen is first and not first.query(Choices)
+        await until(pilot, lambda: title(app).strip() == "after")
+        first.dismiss(None)
+        await until(pilot, lambda: app.screen is app.main)
+
+        second = Dialog("before", lambda width: (), (Choice("y", "yes", "y"),), look=look)
+        app.push_screen(second)
+        await until(pilot, lambda: app.screen is second and title(app).strip() == "before")
+        await second.query(Choices).remove()  # as the first of the widgets that a dialog loses
+        second.dismiss("y")
+        answered.set()
+        await until(pilot, lambda: app.screen is app.main)
+        assert second.content.title == "before", "what the operator decided on"
