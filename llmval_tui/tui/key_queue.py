@@ -5,6 +5,7 @@ Text typed after `/` would then trigger actions of the list, and the answer to a
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -18,7 +19,7 @@ from llmval_tui.tui.textual_private import ESC_CODES, character_to_key, is_idle,
 from llmval_tui.tui.themed_app import ThemedApp
 from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
-SLOW_S = 2.0  # after this wait, Esc gives up what the keys wait for: a disk that hangs must not block the keyboard
+SLOW_S = 2.0  # after this wait, Esc gives up the dialog that keys wait for: a disk that hangs must not block them
 LEAVES = ("ctrl+c", "ctrl+q")  # they give it up as well, and then ask whether to quit
 
 
@@ -50,8 +51,6 @@ class KeyQueue:
         self._deliver = deliver
         self._dialogs = dialogs
         self._done = done  # called when all keys have taken effect
-        self._slow = False  # whether the last key has been waited for longer than `SLOW_S`
-        self._given_up = asyncio.Event()
         self._waiting: deque[events.Key] = deque()
         self._task: asyncio.Task[None] | None = None
         self._typed = ""  # for the line of input that has the focus
@@ -69,8 +68,6 @@ class KeyQueue:
     async def _put(self, key: events.Key) -> None:
         if self._task is not None:
             self._waiting.append(key)
-            if self._slow:
-                self._give_up_if_told()
             return
         target = self._target()
         if isinstance(target, Input) and _is_text(key):
@@ -112,34 +109,30 @@ class KeyQueue:
             self._done()
 
     async def _wait(self, target: MessagePump) -> None:
-        """Wait until the key has taken effect; after `SLOW_S`, until then or until Esc."""
-        self._given_up.clear()
-        effect, told = asyncio.create_task(self._effect_of(target)), asyncio.create_task(self._given_up.wait())
-        try:
-            done, _ = await asyncio.wait((effect, told), timeout=SLOW_S, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                self._slow = True
-                if self._dialogs.dialog_pending:
+        """Wait until the key has been handled, and until a prompt or dialog that it opened can take the next key."""
+        await _drained(target)
+        await _drained(self._target())  # a prompt or a dialog opens, and the focus moves
+        started, told = time.monotonic(), False
+        while self._dialogs.dialog_pending:
+            if time.monotonic() - started >= SLOW_S:
+                if not told:
                     self._dialogs.dialog_is_slow()
-                self._give_up_if_told()
-                await asyncio.wait((effect, told), return_when=asyncio.FIRST_COMPLETED)
-            if effect.done():
-                effect.result()
-        finally:
-            self._slow = False
-            effect.cancel()
-            told.cancel()
+                    told = True
+                if self._given_up():
+                    self._dialogs.give_up_dialog()
+                    return
+            await asyncio.sleep(0.01)
+        await _drained(self._target())
 
-    def _give_up_if_told(self) -> None:
-        """Wait no more if Esc waits. The keys before it were meant for what does not come; those after it stay."""
+    def _given_up(self) -> bool:
+        """Whether Esc waits. The keys before it are dropped: they were meant for the dialog. Those after it stay."""
         keys = [one.key for one in self._waiting]
         at = next((index for index, key in enumerate(keys) if key == "escape" or key in LEAVES), None)
         if at is None:
-            return
+            return False
         for _ in range(at + (keys[at] == "escape")):
             self._waiting.popleft()
-        self._dialogs.give_up_dialog()
-        self._given_up.set()
+        return True
 
     def _only_scrolls(self, target: MessagePump, key: events.Key) -> bool:
         """Whether the key only moves within a pane.
@@ -151,14 +144,6 @@ class KeyQueue:
 
     def _target(self) -> MessagePump:
         return self._app.focused or self._app.screen
-
-    async def _effect_of(self, target: MessagePump) -> None:
-        """Wait until the key has been handled, and until a prompt or dialog that it opened can take the next key."""
-        await _drained(target)
-        await _drained(self._target())  # a prompt or a dialog opens, and the focus moves
-        while self._dialogs.dialog_pending:
-            await asyncio.sleep(0.01)
-        await _drained(self._target())
 
 
 def split_escape(key: events.Key, keymap: Keymap) -> list[events.Key]:

@@ -133,11 +133,12 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     items = StartDialog.items
 
     async def late(self: StartDialog) -> Any:
-        await asyncio.to_thread(gate.wait)
+        while not gate.is_set():  # no thread, which would outlive a test that fails
+            await asyncio.sleep(0.01)
         return await items(self)
 
     monkeypatch.setattr(StartDialog, "items", late)
-    monkeypatch.setattr("llmval_tui.tui.key_queue.SLOW_S", 0.01)
+    monkeypatch.setattr("llmval_tui.tui.key_queue.SLOW_S", 0)  # at once, before the key can have done anything
     yield gate
     gate.set()
 

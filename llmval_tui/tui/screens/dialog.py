@@ -150,7 +150,7 @@ class BoxScreen(ModalScreen[T]):
 
     def on_mount(self) -> None:
         self._has_widgets = True
-        self.fit_box()
+        self.on_resize()
         self.look_again()  # it may have changed while the dialog was prepared
 
     def on_resize(self) -> None:
@@ -198,6 +198,8 @@ class BoxScreen(ModalScreen[T]):
 class Dialog(BoxScreen[str | None]):
     """Shows rows and waits for a choice; Esc and a choice without a value give None."""
 
+    AUTO_FOCUS = "#body"
+
     def __init__(
         self, title: str, build: Build, choices: Sequence[Choice], chosen: int = 0, look: Look | None = None
     ) -> None:
@@ -215,9 +217,6 @@ class Dialog(BoxScreen[str | None]):
             yield DialogTitle(self.content.title)
             yield DialogBody(self.content.build)
             yield Choices(self.content.choices, self.content.chosen)
-
-    def on_mount(self) -> None:
-        self.query_one(DialogBody).focus()
 
     def fit_height(self, width: int) -> None:
         rows, choices = len(self.content.build(width - 5)), self.query_one(Choices)

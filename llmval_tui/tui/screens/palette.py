@@ -90,6 +90,8 @@ class EntryList(ScrollPane):
 class Palette(BoxScreen[PaletteEntry | None]):
     """Typed words filter the actions, Enter gives the one under the cursor, Esc none."""
 
+    AUTO_FOCUS = "#entry"
+
     def __init__(self, offered: Sequence[PaletteEntry], pane: str) -> None:
         super().__init__()
         self._offered = EntryList(offered, pane)
@@ -99,9 +101,6 @@ class Palette(BoxScreen[PaletteEntry | None]):
             yield DialogTitle("Every action: type words to find it, Enter runs it")
             yield LineInput(placeholder="part of its name", id="entry", compact=True)
             yield self._offered
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
 
     def fit_height(self, width: int) -> None:
         # High enough for all entries, so that the box does not move while words are typed.

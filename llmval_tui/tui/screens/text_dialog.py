@@ -12,6 +12,8 @@ from llmval_tui.tui.widgets.line_input import LineInput
 class TextDialog(BoxScreen[str | None]):
     """Shows rows and an input; Enter gives the text, Esc gives None. An empty text is not accepted."""
 
+    AUTO_FOCUS = "#entry"
+
     def __init__(self, title: str, build: Build, hint: str, look: Look | None = None) -> None:
         super().__init__(Content(title, build), look)
         self._hint = hint
@@ -28,9 +30,6 @@ class TextDialog(BoxScreen[str | None]):
             yield DialogTitle(self.content.title)
             yield DialogBody(self.content.build)
             yield LineInput(placeholder=self._hint, id="entry", compact=True)
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
 
     def fit_height(self, width: int) -> None:
         rows = len(self.content.build(width - 5))
