@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
@@ -20,11 +21,13 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
 from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
 from llmval_tui.tui.key_queue import KeyQueue
-from llmval_tui.tui.key_time import SWITCH_S, KeyTime
+from llmval_tui.tui.key_time import SWITCH_S, YIELD_S, KeyTime
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import LaunchSettings
 from llmval_tui.tui.terminal_driver import TerminalDriver, erases_with_colour
+from llmval_tui.tui.textual_private import run_bound_action
 from llmval_tui.tui.themed_app import ThemedApp
+from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 
 SETTLED_S = 2.0  # after this time everything that stays in memory has been made
 FRAME_S = 0.05  # between looks whether the line has become free
@@ -77,6 +80,7 @@ class Dashboard(ThemedApp):
         self.terminal_screen = TerminalScreen(erases_with_colour=erases_with_colour(os.environ.get("TERM", "")))
         self._next_frame: Timer | None = None
         self.key_time = KeyTime()
+        self._held: list[Callable[[], object]] = []  # what waits for a key
         self._loop_of_signals: asyncio.AbstractEventLoop | None = None
         self.settings = settings
         self.environment = settings.environment
@@ -98,7 +102,7 @@ class Dashboard(ThemedApp):
                 workspace = ReplayWorkspace(settings, replay)
         workspace = workspace or (initial.workspace if initial is not None else Workspace(settings, propose))
         self.main = MainScreen(state, workspace, commands or CliClient(settings), live, replay, initial)
-        self._key_queue = KeyQueue(self, super().on_event, self.main, self._key_done)
+        self._key_queue = KeyQueue(self, self._deliver, self.main, self._key_done)
 
     def on_load(self) -> None:
         if not self.is_headless:
@@ -127,10 +131,25 @@ class Dashboard(ThemedApp):
 
     def key_took_effect(self) -> None:
         self.key_time.took_effect()
+        self._call_held()
+
+    def after_key(self, callback: Callable[[], object]) -> None:
+        if self._held:
+            self._held.append(callback)  # in their order
+        elif self.key_time.waits:
+            self._held.append(callback)
+            self.set_timer(YIELD_S, self._call_held)
+        else:
+            callback()
+
+    def _call_held(self) -> None:
+        held, self._held = self._held, []
+        for callback in held:
+            callback()
 
     def _key_done(self) -> None:
         """A key has taken effect: a frame that has waited for it is drawn."""
-        self.key_time.took_effect()
+        self.key_took_effect()
         if self._next_frame is not None:
             self._next_frame.stop()
             self._draw_next_frame()
@@ -170,6 +189,16 @@ class Dashboard(ThemedApp):
             await self._key_queue.put(event)
         else:
             await super().on_event(event)
+
+    async def _deliver(self, key: events.Key) -> None:
+        """Let a key take effect.
+
+        Textual hands it from the focused widget up to the application, a message for each ancestor, and only then looks
+        for its action. In between, busy threads get the interpreter. Panes take no keys themselves.
+        """
+        in_pane = self.screen is self.main and isinstance(self.focused, ScrollPane)
+        if not (in_pane and await run_bound_action(self, key.key)):
+            await super().on_event(key)
 
     def notify(
         self,

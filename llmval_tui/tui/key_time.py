@@ -1,8 +1,9 @@
 """While a key takes effect, nothing else uses the thread that draws.
 
-Three things did, and made one key in twenty twice as slow. Python collects garbage when many objects are new, which is
+Four things did, and made one key in twenty twice as slow. Python collects garbage when many objects are new, which is
 in the middle of a frame. A busy thread gets the interpreter whenever it asks. A frame for a timer was drawn first,
-although the frame of the key shows the same change. All of them can wait for a tenth of a second.
+although the frame of the key shows the same change. What other threads had found was built into the old pane first. All
+of them can wait for a tenth of a second.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from collections.abc import Callable
 SWITCH_S = 0.0005  # a key needs the interpreter several times, and a busy thread keeps it for 5 ms by default
 KEEP_S = 0.02  # the drawing thread keeps it so long while a key takes effect
 QUIET_S = 0.1  # after a key
-YIELD_S = 0.05  # other frames wait no longer for a key
+YIELD_S = 0.05  # other frames and the messages of threads wait no longer for a key
 
 
 class KeyTime:

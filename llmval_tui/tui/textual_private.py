@@ -43,6 +43,7 @@ __all__ = [
     "is_idle",
     "is_laid_out",
     "parent_of",
+    "run_bound_action",
     "running_app",
     "set_compositor",
     "set_writer",
@@ -75,6 +76,10 @@ class FrameApp(App[int]):
 
     def key_took_effect(self) -> None:
         """The next frame shows what the key has changed."""
+
+    def after_key(self, callback: Callable[[], object]) -> None:
+        """Call it now, or as soon as the key that waits has taken effect."""
+        callback()
 
     def line_lost(self) -> None:
         """The terminal is gone. Called from any thread."""
@@ -160,6 +165,11 @@ def running_app() -> FrameApp | None:
     """The application of the current task; None in a test with another kind of application."""
     app = active_app.get(None)
     return app if isinstance(app, FrameApp) else None
+
+
+async def run_bound_action(app: App[int], key: str) -> bool:
+    """Do what a key is bound to on the present screen; False if that is nothing."""
+    return await app._check_bindings(key, priority=True) or await app._check_bindings(key)
 
 
 def add_whole_screen(compositor: Compositor) -> None:

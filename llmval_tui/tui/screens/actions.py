@@ -1,9 +1,11 @@
 """The actions of the main screen besides moving: work, replay, options, help, copying, themes, quitting."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from textual import work
+from textual.message import Message
 from textual.notifications import SeverityLevel
 from textual.reactive import Reactive
 from textual.screen import Screen
@@ -107,6 +109,14 @@ class ActionScreen(Screen[None]):
     @property
     def glyphs(self) -> Glyphs:
         return self.themed_app.glyphs
+
+    def after_key(self, callback: Callable[[], object]) -> None:
+        """Call it soon, but first let a key that waits take effect. From any thread."""
+        self.call_later(self.themed_app.after_key, callback)
+
+    def post_after_key(self, message: Message) -> None:
+        """Post what a thread has found: no key waits until it is drawn."""
+        self.after_key(partial(self.post_message, message))
 
     @property
     def asks(self) -> bool:

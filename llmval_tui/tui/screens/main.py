@@ -1,6 +1,7 @@
 """The main screen: the list at the left, the panes at the right, and the keys that move between them."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -57,7 +58,7 @@ class MainScreen(PaneActions):
         set_compositor(self, DiffCompositor())
         settings = state.settings
         Keymap(settings.keys).rebind(bindings_of(self))
-        self._watcher = Watcher(workspace, self.post_message, settings.interval, initial)
+        self._watcher = Watcher(workspace, self.post_after_key, settings.interval, initial)
         self._initial = initial
         self._log_limit = replay.log_limit if replay is not None and replay.run is not None else None
         self._reader: LogReader | None = None
@@ -65,9 +66,9 @@ class MainScreen(PaneActions):
         if replay is not None:
             from llmval_tui.tui.data.replay_source import ReplayTelemetry
 
-            self._live = ReplayTelemetry(replay, self.post_message, settings.interval)
+            self._live = ReplayTelemetry(replay, self.post_after_key, settings.interval)
         elif live:
-            self._live = LiveTelemetry(settings, self.post_message)
+            self._live = LiveTelemetry(settings, self.post_after_key)
         self.steps = StepList(state)
         self.panes = {"run": RunPane(state)}
         self.header = Header(state, id="header")
@@ -108,7 +109,7 @@ class MainScreen(PaneActions):
         from llmval_tui.tui.data.log_reader import LogReader
         from llmval_tui.tui.panes.deferred import deferred_panes
 
-        self._reader = LogReader(self.post_message, min(0.25, self.state.settings.interval), self._log_limit)
+        self._reader = LogReader(self.post_after_key, min(0.25, self.state.settings.interval), self._log_limit)
         self._reader.start()
         panes = deferred_panes(self.state, self._reader)
         self.panes.update(panes)
@@ -143,7 +144,7 @@ class MainScreen(PaneActions):
         self._announce_verdicts(before)
         if state.snapshot.judging and not state.settings.readonly:
             self._settle()
-        self.repaint_shown(steps=False)
+        self.after_key(partial(self.repaint_shown, steps=False))  # a key need not wait for both halves
         self.dialog_looks_again()
 
     def on_samples_taken(self, message: SamplesTaken) -> None:
