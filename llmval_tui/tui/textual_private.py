@@ -128,12 +128,13 @@ class FrontCompositor(Compositor):
     def _render_chops(self, crop: Region, is_rendered_line: Callable[[int], bool]) -> Sequence[Mapping[int, Strip]]:
         cuts = self.cuts
         chops: list[dict[int, Strip | None]] = [dict.fromkeys(row_cuts[:-1]) for row_cuts in cuts]
+        left = [len(chop) if is_rendered_line(y) else 0 for y, chop in enumerate(chops)]  # to render in each row
         for widget, (region, clip) in self.visible_widgets.items():  # from front to back
             shown = region.intersection(clip)
             if not shown or not crop.overlaps(clip):
                 continue
             first, last = shown.column_span
-            rows = [y for y in shown.line_range if is_rendered_line(y) and _is_open(chops[y], first, last)]
+            rows = [y for y in shown.line_range if left[y] and _is_open(chops[y], first, last)]
             if not rows:
                 continue
             strips = widget.render_lines(shown.translate((-region.x, -region.y)))
@@ -142,11 +143,13 @@ class FrontCompositor(Compositor):
                 starts = [cut for cut in cuts[y] if first <= cut < last]
                 if len(starts) == 1 and strip.cell_length == last - first:
                     chop[first] = strip
+                    left[y] -= 1
                     continue
                 parts = strip.divide([cut - first for cut in [*starts[1:], last]])
                 for start, part in zip(starts, parts, strict=False):
                     if chop[start] is None:
                         chop[start] = part
+                        left[y] -= 1
         return cast("Sequence[Mapping[int, Strip]]", chops)  # what no widget covers is None, as with Textual
 
 

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from llmval_tui.tui import app as application
 from llmval_tui.tui.app import Dashboard
+from llmval_tui.tui.data.watcher import RecorderStatus
 from llmval_tui.tui.key_time import KEEP_S, SWITCH_S, YIELD_S, KeyTime
+from llmval_tui.tui.screens.main import MainScreen
 from tests.helpers.tui_pilot import WIDE, Make, ready, until
 
 
@@ -82,3 +85,28 @@ async def test_what_waited_for_a_key_is_drawn_after_it(dashboard: Make) -> None:
         assert changed  # noted, and not drawn
         await pilot.press("f12")  # does nothing
         await until(pilot, lambda: not changed, "the frame")
+
+
+async def test_what_a_thread_has_found_waits_for_a_key(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "YIELD_S", 1e6)  # only the key may end the wait
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        shown: list[str] = []
+        monkeypatch.setattr(MainScreen, "on_recorder_status", lambda self, message: shown.append(message.problem))
+        waiting(app)
+        for problem in ("first", "second"):
+            await asyncio.to_thread(app.main.post_after_key, RecorderStatus(problem))
+        await until(pilot, lambda: len(app._held) == 2, "both messages")
+        assert shown == []
+        await pilot.press("f12")  # does nothing
+        await until(pilot, lambda: shown == ["first", "second"], "both of them, in their order")
+
+
+async def test_what_a_thread_has_found_does_not_wait_for_ever(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        shown: list[str] = []
+        monkeypatch.setattr(MainScreen, "on_recorder_status", lambda self, message: shown.append(message.problem))
+        waiting(app)
+        app.main.post_after_key(RecorderStatus("the recorder ended"))
+        await until(pilot, lambda: shown, "the message, without a key")

@@ -51,6 +51,25 @@ async def test_a_key_to_another_pane_lays_out_once_and_computes_no_styles(
         assert (len(layouts), len(styles)) == (1, 0)
 
 
+async def test_a_key_of_a_pane_is_no_message_to_each_ancestor(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        await switched(pilot, app, "2", "log")
+        told: list[MessagePump] = []
+        real = MessagePump._dispatch_message
+
+        async def count(self: MessagePump, message: Message) -> None:
+            if isinstance(message, events.Key):
+                told.append(self)
+            await real(self, message)
+
+        monkeypatch.setattr(MessagePump, "_dispatch_message", count)
+        await switched(pilot, app, "1", "run")
+        assert told == [app]
+        await drained_press(pilot, "f12")
+        assert app.focused in told, "a key that is bound to nothing goes the usual way"
+
+
 async def test_a_key_does_not_wait_for_idle_widgets(dashboard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)

@@ -114,13 +114,14 @@ class TerminalScreen:
             if index >= erased:
                 break
             text, style = wanted[index]
-            if (
-                last is not None
-                and x + index == last.end
-                and (style == last.style or (text == " " and _same_blank(style, last.style)))
-            ):
-                last.append(text)
-                continue
+            if last is not None and x + index == last.end:
+                own = last.style
+                if style is own or style == own or (text == " " and _same_blank(style, own)):
+                    # No method, because most cells come here.
+                    last.texts.append(text)
+                    last.end += 1
+                    last.blank = last.blank and text == " "
+                    continue
             while index > 0 and not wanted[index][0]:
                 index -= 1  # the left half of a wide character
             at = x + index
@@ -145,7 +146,7 @@ class TerminalScreen:
     def _erased_from(self, wanted: Sequence[Cell], x: int, changed: Sequence[int], width: int) -> int:
         """The first cell of the blank end of the row, if erasing it is shorter than writing it; else the row's end."""
         end = len(wanted)
-        if x + end != width or wanted[-1][0] != " ":
+        if x + end != width or wanted[-1][0] != " " or len(changed) < ERASE_FROM:
             return end
         style = wanted[-1][1]
         if style[0] or (style[2] and not self.erases_with_colour):
@@ -159,25 +160,19 @@ class TerminalScreen:
 class Piece:
     """Cells of a row that follow each other and have one style."""
 
-    __slots__ = ("_blank", "end", "style", "texts", "x", "y")
+    __slots__ = ("blank", "end", "style", "texts", "x", "y")
 
     def __init__(self, y: int, x: int, cell: Cell) -> None:
         self.y, self.x = y, x
         self.texts, self.style = [cell[0]], cell[1]
         self.end = x + 1
-        self._blank = cell[0] == " " and not cell[1][0]  # so far it has any colour of letters
-
-    def append(self, text: str) -> None:
-        """Append a cell of the same style."""
-        self.texts.append(text)
-        self.end += 1
-        self._blank = self._blank and text == " "
+        self.blank = cell[0] == " " and not cell[1][0]  # so far it has any colour of letters
 
     def takes(self, cells: Sequence[Cell]) -> bool:
         """Append the cells after the end, if all of them have the style and those before the last are few."""
         if len(cells) - 1 > GAP:
             return False
-        style, blank = self.style, self._blank
+        style, blank = self.style, self.blank
         for text, wanted in cells:
             if wanted == style or (text == " " and _same_blank(wanted, style)):
                 blank = blank and text == " "
@@ -185,7 +180,7 @@ class Piece:
                 style, blank = wanted, text == " " and not wanted[0]
             else:
                 return False
-        self.style, self._blank = style, blank
+        self.style, self.blank = style, blank
         self.texts += [text for text, _ in cells]
         self.end += len(cells)
         return True
@@ -229,7 +224,7 @@ def cells_of(strip: Strip, console: Console) -> list[Cell]:
     for text, style, control in strip:
         if control or not text:
             continue
-        signs = _signs(PLAIN if style is None or system is None else sgr_codes(style, system))
+        signs = _signs(style, system)
         if text.isascii():
             cells += map(signs.__getitem__, text)
             continue
@@ -250,9 +245,9 @@ class _Signs(dict[str, Cell]):
     A frame has 8,000 cells. As new objects they would start the collection of garbage within the frame, for 1 to 30 ms.
     """
 
-    def __init__(self, codes: SGR) -> None:
+    def __init__(self, style: Style | None, system: ColorSystem | None) -> None:
         super().__init__()
-        self._codes = codes
+        self._codes = codes = PLAIN if style is None or system is None else sgr_codes(style, system)
         # A blank looks the same in every weight and colour of letters.
         self[" "] = (" ", codes if _marks_blanks(codes[0]) else ("", "", codes[2]))
 

@@ -245,7 +245,7 @@ class KeyBar(Bar):
         label = label_of(self.state, key.id, key.label, self.pane)
         if key.id == "other_next":
             return replace(key, label=label, display=self.themed_app.keymap.hint("other_previous", "other_next"))
-        return replace(key, label=label)
+        return key if label == key.label else replace(key, label=label)
 
     @staticmethod
     def _length(key: Key) -> int:

@@ -14,7 +14,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from llmval_tui.terminal.cell_width import cell_len
+from llmval_tui.terminal.cell_width import cell_len, is_narrow
 from llmval_tui.terminal.glyphs import Glyphs
 from llmval_tui.tui.drawing.rows import Row, fit_rows
 from llmval_tui.tui.drawing.theme_styles import StyledTheme
@@ -132,7 +132,8 @@ class RowWidget(Widget):
 def to_strip(shown: Row, width: int, styled_theme: StyledTheme) -> Strip:
     """The row as a strip of exactly `width` cells."""
     segments = [Segment(text, styled_theme.style(role, shown.background)) for text, role in shown.spans]
-    room = width - sum(cell_len(text) for text, _ in shown.spans)
+    text = shown.plain
+    room = width - (len(text) if is_narrow(text) else sum(cell_len(span) for span, _ in shown.spans))
     if room < 0:
         return Strip(segments).adjust_cell_length(width)
     if room:
