@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from textual import events
+from textual.app import ScreenStackError
 from textual.message_pump import MessagePump
 from textual.widgets import Input
 
@@ -104,6 +105,8 @@ class KeyQueue:
                 await self._deliver(key)
                 if not self._only_scrolls(target, key):
                     await self._wait(target)
+        except ScreenStackError:
+            pass  # the application has closed meanwhile
         finally:
             self._task = None
             self._done()

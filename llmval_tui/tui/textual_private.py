@@ -78,7 +78,7 @@ class FrameApp(App[int]):
         """The next frame shows what the key has changed."""
 
     def after_key(self, callback: Callable[[], object]) -> None:
-        """Call it now, or as soon as the key that waits has taken effect."""
+        """Call it now, or when the key that waits has taken effect: before its frame, so it must be quick."""
         callback()
 
     def line_lost(self) -> None:

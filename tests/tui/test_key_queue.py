@@ -185,6 +185,17 @@ async def test_ctrl_c_asks_whether_to_quit_while_files_do_not_answer(dashboard: 
         await until(pilot, lambda: app.screen is app.main, "the answer")
 
 
+async def test_closing_while_keys_wait_for_a_dialog_is_no_error(dashboard: Make, held: threading.Event) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        burst(app, "j", "c", "y")
+        await until(pilot, lambda: "Esc gives it up" in toasts_of(app), "what it waits for")
+        task = app._key_queue._task
+    assert task is not None
+    await asyncio.wait([task])
+    assert task.exception() is None
+
+
 def test_an_internal_error_gives_an_exit_code_and_says_that_runs_go_on(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,12 +111,12 @@ class ActionScreen(Screen[None]):
         return self.themed_app.glyphs
 
     def after_key(self, callback: Callable[[], object]) -> None:
-        """Call it soon, but first let a key that waits take effect. From any thread."""
-        self.call_later(self.themed_app.after_key, callback)
+        """Call it as a message of its own, after the key that waits."""
+        self.call_later(self.themed_app.after_key, partial(self.call_later, callback))
 
     def post_after_key(self, message: Message) -> None:
-        """Post what a thread has found: no key waits until it is drawn."""
-        self.after_key(partial(self.post_message, message))
+        """Post what a thread has found, after the key that waits. Called from any thread."""
+        self.call_later(self.themed_app.after_key, partial(self.post_message, message))
 
     @property
     def asks(self) -> bool:

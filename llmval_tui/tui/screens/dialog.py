@@ -150,12 +150,11 @@ class BoxScreen(ModalScreen[T]):
 
     def on_mount(self) -> None:
         self._has_widgets = True
-        self.on_resize()
+        self.fit_box()
         self.look_again()  # it may have changed while the dialog was prepared
 
     def on_resize(self) -> None:
-        if self._is_open:
-            self.fit_box()
+        self.fit_box()
 
     @property
     def _is_open(self) -> bool:
@@ -186,6 +185,9 @@ class BoxScreen(ModalScreen[T]):
         self.query_one(DialogBody).repaint()
 
     def fit_box(self) -> None:
+        """Fit the box into the terminal."""
+        if not self._is_open:
+            return
         width = min(100, self.size.width - 2)
         self.query_one("#box").styles.width = width
         self.fit_height(width)
