@@ -1,7 +1,7 @@
 """The state of each step, for the dashboard and `llmval status`. Derived from checklist and runs, never stored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -29,7 +29,7 @@ class StepState(StrEnum):
     FAILED = "failed"
     INVALID = "invalid"
     INCONCLUSIVE = "inconclusive"
-    REFUSED = "refused"  # on its nodes, before anything was started
+    REFUSED = "refused"  # before anything was started
     ASKING = "asking"  # waits for the operator's answer
     UNREADABLE = "unreadable"  # a record of its newest run is damaged, or this user may not read its tick's evidence
 
@@ -51,6 +51,7 @@ class StepStatus:
     verdict: Verdict | None = None
     basis: TickBasis | None = None  # what the tick rests on; None: not ticked, or no record
     problem: str | None = None  # why a record of the run cannot be read
+    refused: str | None = None  # not ticked: why the newest attempt was refused before anything was started
 
     def as_json(self) -> dict[str, Any]:
         """What every JSON of steps has of this one."""
@@ -63,6 +64,7 @@ class StepStatus:
             "basis": self.basis,
             "run_id": self.run.id if self.run else None,
             "problem": self.problem,
+            "refused": self.refused,
         }
 
 
@@ -80,16 +82,28 @@ _BY_BASIS = {
 
 
 def step_statuses(
-    checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequence[Run]] | None = None
+    checklist: Checklist,
+    store: RunStore,
+    runs: Mapping[Key, Sequence[Run]] | None = None,
+    refused: Mapping[Key, str] | None = None,
 ) -> list[StepStatus]:
     """The state of every step, in the list's order.
 
     Args:
         runs: what `runs_by_step` returned, if the caller needs it, too.
+        refused: why the newest attempt at an item left no run (`plans.refusals`).
     """
     runs = runs_by_step(checklist, store) if runs is None else runs
     bases = tick_bases(checklist, store, runs)
-    return [_status(step, next(iter(runs.get(step.key, ())), None), bases.get(step.key)) for step in checklist.steps]
+    found = []
+    for step in checklist.steps:
+        status = _status(step, next(iter(runs.get(step.key, ())), None), bases.get(step.key))
+        reason = (refused or {}).get(step.key)
+        if reason is not None and not step.checked:
+            state = StepState.REFUSED if status.state is StepState.OPEN else status.state
+            status = replace(status, state=state, refused=reason)
+        found.append(status)
+    return found
 
 
 def runs_by_step(checklist: Checklist, store: RunStore, runs: Sequence[Run] | None = None) -> dict[Key, list[Run]]:
@@ -129,7 +143,7 @@ def _status(step: Step, run: Run | None, basis: TickBasis | None) -> StepStatus:
         return StepStatus(step, ticked if step.checked else StepState.OPEN, basis=basis)
     try:
         verdict = run.verdict()
-        refused = verdict is not None and verdict.outcome is Outcome.INCONCLUSIVE and run.refused() is not None
+        refused = run.refused() if verdict is not None and verdict.outcome is Outcome.INCONCLUSIVE else None
         ended = verdict is not None or run.state() in (State.FINISHED, State.LOST)
     except Refused as refusal:
         state = ticked if step.checked else StepState.UNREADABLE
@@ -140,7 +154,8 @@ def _status(step: Step, run: Run | None, basis: TickBasis | None) -> StepStatus:
         return StepStatus(step, ticked, run, verdict, basis)
     if verdict.question is not None:
         return StepStatus(step, StepState.ASKING, run, verdict)
-    return StepStatus(step, StepState.REFUSED if refused else _BY_OUTCOME[verdict.outcome], run, verdict)
+    state = _BY_OUTCOME[verdict.outcome] if refused is None else StepState.REFUSED
+    return StepStatus(step, state, run, verdict, refused=refused)
 
 
 def _ticked_state(basis: TickBasis | None) -> StepState:

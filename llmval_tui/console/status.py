@@ -10,7 +10,7 @@ from llmval_tui.actions.accept import accept as accept_run
 from llmval_tui.actions.groups import tick_groups
 from llmval_tui.actions.hand_tick import TODO, tick_by_hand
 from llmval_tui.actions.settle import rejudge, settle_all
-from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, unreadable_records
+from llmval_tui.actions.step_state import StepState, StepStatus, unreadable_records
 from llmval_tui.checklist.edit import remove_leftovers
 from llmval_tui.checklist.model import load
 from llmval_tui.console.options import (
@@ -26,6 +26,7 @@ from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.foundation.text import clean_line
 from llmval_tui.plans.records import active_plan
+from llmval_tui.plans.refusals import item_statuses
 from llmval_tui.runs import client
 from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.records import JOB_WAITS, Evidence, Outcome, RestsOn
@@ -67,7 +68,7 @@ def status(options: argparse.Namespace) -> int:
             print(f"\nplan {plan.id} is running, step {plan.status().current or '–'}; llmval attach watches it.")
         return ExitCode.PASSED
     plan = active_plan(workspace)
-    statuses = step_statuses(load(path), store)
+    statuses = item_statuses(load(path), store)
     print_object(
         "steps",
         workspace=workspace,
@@ -85,20 +86,25 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _reasons(path: Path, store: RunStore) -> list[str]:
-    """Why the newest run of an open item did not pass, one line each, and where all of it is."""
-    found = [
-        clean_line(f"{item.step.number}  {item.verdict.outcome}: {item.verdict.summary}")
-        for item in step_statuses(load(path), store)
-        if item.state in _NOT_PASSED and item.verdict is not None and item.verdict.summary
-    ]
-    return ["", *found, "llmval watch STEP prints every gate of its newest run."] if found else []
+    """Why an open item did not pass or was refused, one line each, and where the whole verdict is."""
+    found: list[str] = []
+    judged = False
+    for item in item_statuses(load(path), store):
+        if item.state in _NOT_PASSED and item.verdict is not None and item.verdict.summary:
+            found.append(f"{item.step.number}  {item.verdict.outcome}: {item.verdict.summary}")
+            judged = True
+        if item.refused is not None:
+            later = "" if item.state is StepState.REFUSED else " when it was tried again"
+            found.append(f"{item.step.number}  refused{later}: {item.refused}")
+    more = ["llmval watch STEP prints every gate of its newest run."] if judged else []
+    return ["", *map(clean_line, found), *more] if found else []
 
 
 def _node_lines(path: Path, store: RunStore, *, ascii_only: bool) -> list[str]:
     """The nodes of each step's newest run, as far as it was on several nodes."""
     from llmval_tui.console.fleet import columns, node_lines, runs_on_nodes
 
-    runs = runs_on_nodes([item.run for item in step_statuses(load(path), store)])
+    runs = runs_on_nodes([item.run for item in item_statuses(load(path), store)])
     return node_lines(runs, glyphs(ascii_only), columns()) or ["", "no step's newest run was on several nodes"]
 
 
@@ -134,7 +140,7 @@ def print_table(path: Path, store: RunStore, out: TextIO | None = None, *, ascii
     from rich.console import Console
 
     signs = glyphs(ascii_only)
-    statuses = step_statuses(load(path), store)
+    statuses = item_statuses(load(path), store)
     rows = [
         (
             item.step.number,

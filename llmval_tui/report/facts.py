@@ -9,11 +9,12 @@ from typing import Any
 from llmval_tui.actions.command.runner_catalog import COLLECTIVE_SCHEMA
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.section_runs import newest_of_each_step
-from llmval_tui.actions.step_state import StepStatus, step_statuses, unreadable_records
+from llmval_tui.actions.step_state import StepStatus, unreadable_records
 from llmval_tui.checklist.model import Checklist, StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import named_path
 from llmval_tui.foundation.text import utc_iso
+from llmval_tui.plans.refusals import item_statuses
 from llmval_tui.report.collectives import CollectiveFacts, read_collectives
 from llmval_tui.report.key_figures import KeyFigure, key_figures
 from llmval_tui.report.recording import Recording, first_sample, read_recording
@@ -154,7 +155,7 @@ def gather(
         except Refused as refusal:
             unreadable.append(str(refusal))
     _thin(gathered)
-    steps = step_statuses(checklist, store) if checklist is not None else []
+    steps = item_statuses(checklist, store) if checklist is not None else []
     unreadable = list(dict.fromkeys(unreadable + unreadable_records(steps, store)))
     shown = list(origins) or [str(store.workspace)]
     others: Counter[str] = Counter()

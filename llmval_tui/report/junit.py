@@ -59,7 +59,8 @@ def _key(run: RunFacts) -> tuple[str, str, int]:
 def _skipped(item: StepStatus) -> ElementTree.Element:
     names = {"name": clean(f"{item.step.number} {item.step.text}"), "classname": clean(item.step.section)}
     case = ElementTree.Element("testcase", names | {"time": "0"})
-    ElementTree.SubElement(case, "skipped", {"message": clean(f"{item.state.value}: no run in this report")})
+    why = item.refused or "no run in this report"
+    ElementTree.SubElement(case, "skipped", {"message": clean(f"{item.state.value}: {why}")})
     return case
 
 

@@ -136,10 +136,14 @@ def _checklist_table(facts: ReportFacts) -> Table:
         elif item.run is not None:
             newest = Code(item.run.id)
         deviation = f" [deviation: {item.step.deviation}]" if item.step.deviation else ""
-        basis = item.basis.phrase if item.basis else item.problem or ""
+        basis = item.basis.phrase if item.basis else item.problem or _refusal(item)
         rows.append([item.step.number, state_badge(item), item.step.text + deviation, basis, newest])
     columns = ("item", "state", "what", "the tick rests on", "newest run")
     return Table(f"{facts.checklist.title}, as it is now", columns, rows)
+
+
+def _refusal(item: StepStatus) -> str:
+    return f"not ticked: refused, {item.refused}" if item.refused is not None else ""
 
 
 def state_badge(item: StepStatus) -> Badge:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from llmval_tui.actions.step_state import runs_by_step, step_statuses, unreadable_records
+from llmval_tui.actions.step_state import runs_by_step, unreadable_records
 from llmval_tui.actions.tick_basis import Key
 from llmval_tui.checklist.model import Checklist, Step, StepKey, load
 from llmval_tui.checklist.parse_cache import ParseCache
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.records import active_plan
+from llmval_tui.plans.refusals import Refusals, item_statuses
 from llmval_tui.runs.hindrances import HindranceWatch
 from llmval_tui.runs.store import Run, RunStore
 from llmval_tui.tui.data.documents import document_of
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # imported when a step is chosen, after the first paint
 
 Propose = Callable[["Context"], "Proposal"]
 PROPOSAL_AGE_S = 5.0  # a proposal depends on files and the clock, so it is made again after this time
+NEW_PLANS = 20  # finished plans that one snapshot reads, about 6 ms
 NEW_ROWS = 200  # runs that one snapshot reads for the trends: the keys wait for the interpreter meanwhile
 
 
@@ -63,6 +65,7 @@ class Workspace:
     _last: Snapshot = field(default_factory=Snapshot)
     _stamp: tuple[int, int, int] | None = None
     _hindrances: HindranceWatch = field(init=False)
+    _refusals: Refusals = field(init=False)
     _follower: "RunFollower | None" = None
     _fleet: "FleetFollower | None" = None
     _exporters: "Exporters | None" = None
@@ -75,6 +78,7 @@ class Workspace:
     def __post_init__(self) -> None:
         self.store = RunStore(self.settings.workspace)
         self._hindrances = HindranceWatch(self.settings.workspace)
+        self._refusals = Refusals(self.settings.workspace)
 
     def snapshot(self, selection: Selection) -> Snapshot:
         """Take a snapshot. If a file is missing or broken, the snapshot keeps the old contents and has a `problem`."""
@@ -123,7 +127,7 @@ class Workspace:
         assert snapshot.checklist is not None
         runs = self.store.runs()
         self._runs = runs_by_step(snapshot.checklist, self.store, runs)
-        steps = tuple(step_statuses(snapshot.checklist, self.store, self._runs))
+        steps = tuple(item_statuses(snapshot.checklist, self.store, self._runs, self._refusals, new_plans=NEW_PLANS))
         facts = self._history.facts(steps, self._runs, new_rows=self._new_rows)
         self._new_rows = NEW_ROWS
         plan = active_plan(self.settings.workspace)

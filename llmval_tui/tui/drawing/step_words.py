@@ -79,6 +79,8 @@ def _need(status: StepStatus) -> str:
         return clean_line(status.problem or closed or "a record is damaged")
     if status.state is StepState.ASKING and verdict is not None and verdict.question is not None:
         return "asks for a link" if verdict.question.get("kind") == "link" else "asks you"
+    if status.state is StepState.REFUSED and status.refused is not None:
+        return clean_line(status.refused)
     return _reason(verdict) if verdict is not None else ""
 
 
