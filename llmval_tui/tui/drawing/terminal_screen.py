@@ -224,7 +224,7 @@ def cells_of(strip: Strip, console: Console) -> list[Cell]:
     for text, style, control in strip:
         if control or not text:
             continue
-        signs = _signs(style, system)
+        signs = _signs(PLAIN if style is None or system is None else sgr_codes(style, system))
         if text.isascii():
             cells += map(signs.__getitem__, text)
             continue
@@ -245,9 +245,9 @@ class _Signs(dict[str, Cell]):
     A frame has 8,000 cells. As new objects they would start the collection of garbage within the frame, for 1 to 30 ms.
     """
 
-    def __init__(self, style: Style | None, system: ColorSystem | None) -> None:
+    def __init__(self, codes: SGR) -> None:
         super().__init__()
-        self._codes = codes = PLAIN if style is None or system is None else sgr_codes(style, system)
+        self._codes = codes
         # A blank looks the same in every weight and colour of letters.
         self[" "] = (" ", codes if _marks_blanks(codes[0]) else ("", "", codes[2]))
 
