@@ -111,7 +111,8 @@ def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) 
     inner = width - 1
     if (rate := charts.rate(inner)) is not None:
         blocks.append(chart_row("rate", [rate], [inner], glyphs, rank=1, least=4, wish=8, tallest=TALL))
-        blocks.append(fixed("rates", rate_rows(run), rank=1))
+        if rates := rate_rows(run):
+            blocks.append(fixed("rates", rates, rank=1))
     across = 2 if width >= SIDE_BY_SIDE else 1
     widths = shares(width, across, gap=2)
     bands = [(band, chart) for band in BANDS if (chart := charts.band(band, min(widths)))]
@@ -133,16 +134,20 @@ def chart_blocks(run: RunSnapshot, width: int, glyphs: Glyphs, view: ChartView) 
 
 
 def rate_rows(run: RunSnapshot) -> list[Row]:
-    """Offered, sent and completed rate: now, and over the whole run."""
+    """Offered, sent and completed rate: now, and the means of what the chart shows, until a verdict has the rates."""
+    judged = run.verdict.metrics if run.verdict is not None else {}
+    if not run.alive and any(judged.get(name) is not None for name in RATES):
+        return []  # a mean over ramp-up and drain would stand below the same names with other values
     named = [(label, run.metric(name)) for label, name in zip(("offered", "sent", "completed"), RATES, strict=True)]
     known = [(label, metric) for label, metric in named if metric is not None]
     rows: list[Row] = []
     if run.alive:
         now = "  ".join(f"{label} {steady(metric.last):>6}" for label, metric in known)
-        rows.append(row((" now   ", "muted"), (now, "text")))
+        rows.append(row((" now          ", "muted"), (now, "text")))
     whole = [(label, metric.buckets.whole()) for label, metric in known]
     mean = "  ".join(f"{label} {steady(found.mean if found else None):>6}" for label, found in whole)
-    rows.append(row((" mean  ", "muted"), (mean, "text" if run.alive else "muted")))
+    label = " mean so far  " if run.alive else " mean of the chart  "
+    rows.append(row((label, "muted"), (mean, "text" if run.alive else "muted")))
     return rows
 
 
@@ -177,7 +182,9 @@ def whole_run_rows(run: RunSnapshot, width: int, glyphs: Glyphs) -> list[Row]:
     """The verdict's figures of an ended run: over all its requests, not over its last seconds."""
     verdict = run.verdict
     judged = verdict.metrics if verdict is not None else {}
-    past = "The charts show the course of the run; each value is the last reported one, not that of the whole run."
+    past = (
+        "The charts show what the run reported while it ran, mostly over its last seconds, ramp-up and drain included."
+    )
     if not run.metrics and not run.memory:
         past = "The run reported no metrics while it ran, so there are no charts."
         if run.intent.launcher is not None:

@@ -64,7 +64,7 @@ def gate_group_rows(
         sign = OUTCOME_SIGNS[Outcome.PASS]
         fold = (">v" if glyphs.ascii else "▸▾")[unfolded]
         head = f"{len(mine):>2} {kind:<9} "
-        said = "" if unfolded else "; ".join(short(gate) for gate in sorted(mine, key=_first))
+        said = "" if unfolded else "; ".join(_told_apart(sorted(mine, key=_first)))
         room = max(0, width - len(head) - 6)
         rows.append(
             row(
@@ -79,6 +79,15 @@ def gate_group_rows(
     return rows
 
 
+def _told_apart(gates: Sequence[Gate]) -> list[str]:
+    """What each gate measured in short. Of values that are the same, as of two commands, each has its own name."""
+    said = [short(gate) for gate in gates]
+    return [
+        f"{part}: {words}" if part and said.count(words) > 1 and not words.startswith(part) else words
+        for part, words in zip((clean_line(gate.name).partition(": ")[2] for gate in gates), said, strict=True)
+    ]
+
+
 def _first(gate: Gate) -> bool:
     """What a reader looks for first comes first, because the end of the row may be cut: throttling, XID, processes."""
     return not gate.name.startswith(("telemetry.throttling", "telemetry.xid", "telemetry.foreign"))
@@ -90,10 +99,15 @@ def measured_words(gate: Gate) -> str:
 
 
 def short(gate: Gate) -> str:
-    """What a passed gate measured, with its name unless the words of the value name the quantity."""
-    measured = measured_words(gate)
-    if any(word not in _UNITS for word in _WORD.findall(measured)):
+    """What a passed gate measured, with its name unless the first words of the value name the quantity."""
+    measured = measured_words(gate).replace("; ", ", ")  # a semicolon separates gates
+    if any(word not in _UNITS for word in _WORD.findall(measured.partition(", ")[0])):
         return measured
+    return _named(gate, measured)
+
+
+def _named(gate: Gate, measured: str) -> str:
     name = clean_line(gate.name).removeprefix("telemetry.").replace("_", " ")
+    name = "XID" if name == "xid" else name
     head, _, rest = name.partition(": ")
     return f"{rest}: {measured}" if rest and kind_of(gate) == "item" else f"{head} {measured}"

@@ -74,7 +74,7 @@ async def test_load_of_a_run_that_has_ended_shows_the_whole_run(workspace: Works
         await until(pilot, lambda: "The whole run" in text_of(pane))
         shown = text_of(pane)
         assert "output 14,960 tokens/s" in shown and "p99 1,240 ms" in shown and "goodput_qps 26.4 QPS" in shown
-        assert "The charts show the course of the run" in shown
+        assert "The charts show what the run reported" in shown
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,12 @@ def test_the_folded_hardware_begins_with_throttling_xid_and_processes() -> None:
         ("generator rate", "sent 28.00 of 28.00 requests/s, 100.0%", "sent 28.00 of 28.00 requests/s, 100.0%"),
         ("artifact: a.json", "7950358 bytes, valid", "artifact 7,950,358 bytes, valid"),
         ("telemetry.gpu_lost", "4 of 4 GPUs present to the end", "4 of 4 GPUs present to the end"),
+        ("telemetry.xid", "none", "XID none"),
+        (
+            "telemetry.throttling",
+            "none; recorded: GPU 1 sw_power_cap in 2 of 90 samples",
+            "throttling none, recorded: GPU 1 sw_power_cap in 2 of 90 samples",
+        ),
         ("failed requests", "0 of 1680", "failed requests 0 of 1680"),
         ("words: TTFT p99 < 200 ms", "45.2 ms", "TTFT p99 < 200 ms: 45.2 ms"),
         ("telemetry.foreign_processes", "pid 123456 on GPU 1", "foreign processes pid 123456 on GPU 1"),
@@ -123,6 +129,12 @@ def test_the_folded_hardware_begins_with_throttling_xid_and_processes() -> None:
 )
 def test_a_folded_gate_names_its_quantity(name: str, measured: str, shown: str) -> None:
     assert short(gate(name, measured=measured)) == shown
+
+
+def test_equal_values_of_several_commands_have_the_name_of_each() -> None:
+    gates = [gate("exit: eager", measured="exit 0"), gate("exit: compiled", measured="exit 0"), gate("as written")]
+    (line,) = (row.plain for row in gate_group_rows(gates, 100, BRAILLE, unfolded=False) if "records" in row.plain)
+    assert "eager: exit 0; compiled: exit 0; as written" in line
 
 
 def test_the_sent_rate_is_called_sent_and_ttft_counts_from_arrival(workspace: Workspace) -> None:
@@ -134,6 +146,11 @@ def test_the_sent_rate_is_called_sent_and_ttft_counts_from_arrival(workspace: Wo
     text = "\n".join(row.plain for row in stacked(load_blocks(run, 150, BRAILLE, ChartView()), 20))
     assert "sent = offered" in text and "achieved" not in text and "TTFT ms from arrival" in text
     assert "sent   27.9" in rate_rows(run)[0].plain
+    ended, judged = replace(run, state=State.FINISHED), verdict()
+    judged.metrics.update(values)
+    shown = [[row.plain for row in rate_rows(replace(ended, verdict=one))] for one in (None, judged)]
+    # A judged run has these rates above its charts, over another window.
+    assert shown == [[" mean of the chart  offered   28.0  sent   27.9  completed   27.0"], []]
 
 
 def test_one_taxonomy_of_gates_that_counts_only_the_passed(workspace: Workspace) -> None:
@@ -261,7 +278,7 @@ def test_failed_gates_are_on_top_with_their_reason_and_passes_are_folded_by_kind
     assert text.index("why SLO ttft") < text.index("▸ ✓") and "why telemetry.throttling" in text
     folded = [row.split()[:4] for row in rows if "▸ ✓" in row]
     assert [row[3] for row in folded] == ["records", "hardware", "load", "item", "checks"]
-    assert "exit 0, 4 ranks" in text and "xid none" in text
+    assert "exit 0, 4 ranks" in text and "XID none" in text
     assert all(cell_len(row) <= 100 for row in rows)
 
 
