@@ -62,7 +62,11 @@ def build(
             own = Fp8Weight(weight.to(parallel.device).contiguous(), scales.to(parallel.device) * scale)
             _check_values(name, own.scales)
             _check_values(name, own.weight)
-            return own if keep_fp8 else own.multiplied_out(dtype)
+            if keep_fp8:
+                return own
+            multiplied = own.multiplied_out(dtype)
+            _check_values(name, multiplied)
+            return multiplied
         whole = _slice(name, found, shape, parallel)
         if name.endswith(_SUMMED_BIASES) and parallel.rank:
             whole = torch.zeros_like(whole)
@@ -129,7 +133,7 @@ def _check_values(name: str, values: torch.Tensor) -> None:
         finite = bool(values.sum(dtype=torch.float32).isfinite())  # needs no memory, unlike isfinite() of each value
     if not finite:
         raise Refused(f"{name} has values that are not finite numbers in {kind}: download the checkpoint again.")
-    if values.ndim == 2 and not bool(values.any()):
+    if not name.endswith("bias") and not bool(values.any()):
         raise Refused(
             f"{name} has only zeros, as a download that did not finish leaves: download the checkpoint again."
         )

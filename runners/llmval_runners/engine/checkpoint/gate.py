@@ -122,7 +122,10 @@ def _read_config(folder: Path) -> tuple[Family, ModelShape, Quantization | None]
     config = Fields(read_json(folder / "config.json"), f"{folder}/config.json")
     _refuse_tensorrt(config)
     family = family_of(config.raw("model_type"), config.raw("architectures"), config.where)
-    shape, quantization = read_shape(config, family, folder.resolve().name), read_quantization(config)
+    shape = read_shape(config, family, folder.resolve().name)
+    modelopt = folder / "hf_quant_config.json"
+    own = Fields(read_json(modelopt), str(modelopt)) if modelopt.exists() else None
+    quantization = read_quantization(config, own)
     config.refuse_rest(IRRELEVANT)
     return family, shape, quantization
 
@@ -194,6 +197,9 @@ def _check_switches(config: Fields) -> None:
     config.only("add_cross_attention", (False,), "cross-attention")
     config.only("cross_attention_hidden_size", (), "cross-attention")
     config.only("tie_encoder_decoder", (False,), "encoders")
+    if "is_causal" in config.values and config.raw("is_causal") is not True:  # transformers reads null as false
+        value = short(config.values["is_causal"])
+        raise config.refusal(f"is_causal is {value}: this engine does not implement attention to later tokens")
     config.only("chunk_size_feed_forward", (0,), "chunked MLPs")
     config.only("pruned_heads", ({},), "pruned heads")
     config.only("attention_multiplier", (), "Granite's multipliers")

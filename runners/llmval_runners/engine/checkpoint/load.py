@@ -48,7 +48,7 @@ def from_checkpoint(checkpoint: Checkpoint, device: torch.device) -> Source:
         return data.view(DTYPES[stored.dtype]).view(stored.shape)
 
     def source(name: str, size: tuple[int, ...]) -> torch.Tensor | Fp8Weight:
-        return _scaled(checkpoint.weights[name], read)
+        return _scaled(name, checkpoint.weights[name], read)
 
     if checkpoint.tied_head is not None:
         embedding, head = read(checkpoint.weights[EMBEDDING].tensor), read(checkpoint.tied_head)
@@ -60,11 +60,13 @@ def from_checkpoint(checkpoint: Checkpoint, device: torch.device) -> Source:
     return source
 
 
-def _scaled(weight: Stored, read: Callable[[StoredTensor], torch.Tensor]) -> torch.Tensor | Fp8Weight:
+def _scaled(name: str, weight: Stored, read: Callable[[StoredTensor], torch.Tensor]) -> torch.Tensor | Fp8Weight:
     values = read(weight.tensor)
     if weight.scale is None:
         return values
     scales = read(weight.scale).float()
+    if bool((scales < 0).any()):
+        raise Refused(f"the scales of {name} have negative values, which no quantisation gives: download it again.")
     if weight.block is not None:
         rows, columns = weight.block
         whole = scales.repeat_interleave(rows, 0)[: len(values)].repeat_interleave(columns, 1)[:, : values.shape[1]]

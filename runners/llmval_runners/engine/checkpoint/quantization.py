@@ -24,8 +24,12 @@ class Quantization:
     block: tuple[int, int] | None = None
 
 
-def read_quantization(config: Fields) -> Quantization | None:
+def read_quantization(config: Fields, modelopt: Fields | None = None) -> Quantization | None:
     """The format of the checkpoint's matrices; None if they are not quantised.
+
+    Args:
+        config: the fields of `config.json`.
+        modelopt: those of `hf_quant_config.json`, which ModelOpt writes. It counts if `config.json` says nothing.
 
     Raises:
         Refused: the format is not one of those above, or the field is malformed.
@@ -34,7 +38,7 @@ def read_quantization(config: Fields) -> Quantization | None:
     compression = config.raw("compression_config")  # the earlier name of compressed-tensors
     values = values if values is not None else compression
     if values is None:
-        return None
+        return _modelopt(modelopt) if modelopt is not None else None
     if not isinstance(values, dict):
         raise config.refusal(f"quantization_config is {short(values)} and must be an object", "correct the file")
     own = Fields(values, f"{config.where}, quantization_config")
@@ -73,7 +77,8 @@ def _compressed_tensors(own: Fields) -> Quantization:
     name = own.text("format")
     if name not in formats:
         raise own.refusal(f"format {short(name)} is not one of {', '.join(formats)}, which this engine reads")
-    own.only("quantization_status", ("compressed",), "a checkpoint that is not compressed yet")
+    # Early files of the library say frozen. The dtype of each matrix shows whether it is compressed.
+    own.only("quantization_status", ("compressed", "frozen"), "a checkpoint that is not compressed yet")
     for irrelevant in ("ignore", "kv_cache_scheme", "global_compression_ratio", "version"):
         own.raw(irrelevant)
     for sparse in ("sparsity_config", "transform_config"):
@@ -132,17 +137,30 @@ def _block(own: Fields, value: Any) -> tuple[int, int] | None:
     return value[0], value[1]
 
 
-def _modelopt(own: Fields) -> Quantization:
-    """NVIDIA's ModelOpt, in FP8 with one scale a matrix."""
+def _modelopt(own: Fields) -> Quantization | None:
+    """NVIDIA's ModelOpt, in FP8 with one scale a matrix. None: its own file states a quantised KV cache alone.
+
+    `quantization_config` has the fields itself, or in `quantization`, as `hf_quant_config.json` always has them.
+    """
+    nested = own.raw("quantization")
+    if nested is not None:
+        if not isinstance(nested, dict):
+            raise own.refusal(f"quantization is {short(nested)} and must be an object", "correct the file")
+        own.raw("producer"), own.raw("quant_method")
+        own.refuse_rest(())
+        own = Fields(nested, f"{own.where}, quantization")
+        if "quant_algo" in nested and nested["quant_algo"] is None:
+            return None
     own.only("quant_algo", ("FP8",), "ModelOpt's other formats than FP8")
     if not own.given("quant_algo"):
         raise own.refusal("quant_algo is missing", "correct the file")
     for name in ("producer", "ignore", "exclude_modules", "kv_cache_quant_algo", "kv_cache_scheme", "config_groups"):
         own.raw(name)
+    own.refuse_rest(())
     return Quantization("modelopt", _FP8)
 
 
-_METHODS: dict[str, Callable[[Fields], Quantization]] = {
+_METHODS: dict[str, Callable[[Fields], Quantization | None]] = {
     "fp8": _fp8,
     "compressed-tensors": _compressed_tensors,
     "modelopt": _modelopt,

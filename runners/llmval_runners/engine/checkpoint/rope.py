@@ -119,7 +119,8 @@ def _yarn(rope: Fields, theta: float, positions: int, head_dim: int) -> Rope:
         attention = _mscale(factor, mscale) / _mscale(factor, mscale_all)
     else:
         attention = _mscale(factor, 1.0)
-    truncate = rope.flag("truncate") if rope.given("truncate") else True
+    # transformers and vLLM take null as false, and a missing field as true.
+    truncate = rope.flag("truncate") if rope.given("truncate") else "truncate" not in rope.values
     scaling = YarnRope(factor, original, fast, slow, truncate)
     return Rope(theta, scaling, max(positions, _scaled(original, factor)), attention)
 

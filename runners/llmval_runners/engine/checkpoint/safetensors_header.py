@@ -18,6 +18,7 @@ MAX_HEADER = 100_000_000  # bytes
 MAX_JSON = 20_000_000  # bytes of config.json or an index; the largest index of a public model is below 10 MB
 MAX_AXES = 8
 LFS_POINTER = b"version https://git-lfs"
+OTHER_DTYPES = ("F4", "F6_E2M3", "F6_E3M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "C64")  # of the format, and of no model here
 ELEMENT_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I64": 8, "I32": 4, "I16": 2,
     "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -132,6 +133,11 @@ def _tensor(path: Path, name: str, entry: Any, first: int) -> StoredTensor:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise wrong("no dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype in OTHER_DTYPES:
+        raise Refused(
+            f"{path}: {short(name)} is in {dtype}, which this engine does not read: pass a checkpoint in 16 bits or "
+            "FP8 (E4M3), or serve it with vLLM or SGLang."
+        )
     if not isinstance(dtype, str) or dtype not in ELEMENT_BYTES:
         raise wrong(f"the dtype {short(dtype)}, which is not supported here")
     if not (isinstance(shape, list) and len(shape) <= MAX_AXES and all(map(_is_size, shape))):

@@ -65,6 +65,9 @@ CONFIGS: list[tuple[Any, str]] = [
     (made.config_of(rope_scaling={"type": "longrope", "short_factor": [1], "long_factor": [1]}), "short_factor"),
     (made.config_of(rope_scaling={"type": "linear", "factor": 2}, rope_parameters={"rope_type": "default"}), "differ"),
     (made.config_of(rope_parameters={"full_attention": {"rope_type": "default"}}), "without rope_type"),
+    (made.config_of(is_causal=None), "is_causal is None"),  # transformers attends to later tokens then
+    (made.config_of(is_causal=False), "is_causal is False"),
+    (made.config_of(is_causal=True), ""),
     (made.config_of(attn_logit_softcapping=50.0), "soft caps of scores"),
     (made.config_of(auto_map={"AutoModelForCausalLM": "modeling_x.X"}), "code of its own"),
     (made.config_of(layer_types=["full_attention", "linear_attention"]), "linear_attention"),
@@ -90,7 +93,7 @@ CONFIGS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("config", "names"), CONFIGS, ids=range(len(CONFIGS)))
 def test_a_configuration_is_refused_by_name(config: Any, names: str, state: made.State, tmp_path: Path) -> None:
     made.store(made.write_config(tmp_path, config), state)
-    if not names:  # a model type alone is enough
+    if not names:
         read_checkpoint(tmp_path)
         return
     assert names in refusal(tmp_path)
@@ -215,6 +218,9 @@ def test_tensors_with_other_names_are_not_an_incomplete_download(
         ("model.norm.weight", float("nan"), "not finite numbers in torch.float32"),
         ("model.layers.1.mlp.up_proj.weight", float("inf"), "not finite numbers in torch.float32"),
         ("model.layers.1.mlp.up_proj.weight", 0.0, "only zeros, as a download that did not finish"),
+        ("model.norm.weight", 0.0, "only zeros, as a download that did not finish"),
+        (f"{Q}_scale", 0.0, "only zeros, as a download that did not finish"),
+        (f"{Q}_scale", -0.1, "negative values"),
         (f"{Q}_scale", float("nan"), "not finite numbers in torch.float32"),
         (Q, float("nan"), "not finite numbers in torch.float8"),
     ],
@@ -234,6 +240,14 @@ def test_values_that_no_model_has_are_refused(
 
 def test_values_beyond_the_dtype_of_the_run_are_refused(state: made.State, tmp_path: Path) -> None:
     made.store(made.write_config(tmp_path, made.config_of()), state | {Q: state[Q] + 1e5})
+    checkpoint = read_checkpoint(tmp_path)
+    with pytest.raises(Refused, match=r"not finite numbers in torch\.float16"):
+        build(checkpoint.shape, from_checkpoint(checkpoint, made.CPU), Parallel(made.CPU), torch.float16)
+
+
+def test_quantised_values_beyond_the_dtype_of_the_run_are_refused(state: made.State, tmp_path: Path) -> None:
+    made.write_config(tmp_path, made.config_of(quantization_config=FP8))
+    made.store(tmp_path, state | {Q: state[Q].to(E4M3), f"{Q}_scale": torch.full((1,), 1e6)})
     checkpoint = read_checkpoint(tmp_path)
     with pytest.raises(Refused, match=r"not finite numbers in torch\.float16"):
         build(checkpoint.shape, from_checkpoint(checkpoint, made.CPU), Parallel(made.CPU), torch.float16)

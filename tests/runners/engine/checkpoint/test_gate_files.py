@@ -36,6 +36,7 @@ def entry(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict[
         (struct.pack("<Q", 4) + b"\xff\xff\xff\xff", "is not valid JSON"),
         (header({"a": 1}), "no dtype, shape and data_offsets"),
         (header({"a": entry(dtype="F7")}, b"0" * 8), "the dtype F7"),
+        (header({"a": entry(dtype="F4")}, b"0" * 8), "is in F4, which this engine does not read: pass a checkpoint"),
         (header({"a": entry(dtype=None)}, b"0" * 8), "the dtype None"),
         (header({"a": entry(shape=(-2,))}, b"0" * 8), "not a short list of sizes"),
         (header({"a": entry(shape=[1] * 1_000)}, b"0" * 8), "not a short list of sizes"),
@@ -54,7 +55,7 @@ def entry(shape: Any = (2,), offsets: Any = (0, 8), dtype: Any = "F32") -> dict[
         (struct.pack("<Q", 3) + b" {}", "does not begin with {"),
         (struct.pack("<Q", 6) + "{}".encode("utf-16"), "does not begin with {"),
     ],
-    ids=range(26),
+    ids=range(27),
 )
 def test_a_damaged_safetensors_file_is_refused(data: bytes, names: str, tmp_path: Path) -> None:
     made.write_config(tmp_path, made.config_of())

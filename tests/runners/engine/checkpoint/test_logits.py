@@ -1,5 +1,6 @@
 """What the gate accepts is computed as transformers computes it: float32, on a CPU, on one and on two ranks."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen2, window long enough": {**QWEN2, "use_sliding_window": True, "sliding_window": 53, "max_window_layers": 1},
     "qwen3": QWEN3,
     "qwen3, biases and yarn": {**QWEN3, "attention_bias": True, "rope_scaling": YARN},
+    "qwen3, yarn, truncate null": {**QWEN3, "rope_scaling": {**YARN, "truncate": None}},
     "qwen3, one KV head": {**QWEN3, "num_key_value_heads": 1, "tie_word_embeddings": True},
     "mistral": {**MISTRAL, "sliding_window": None},
     "mistral, window long enough": {**MISTRAL, "sliding_window": 53},
@@ -190,7 +192,14 @@ QUANTISED: dict[str, tuple[dict[str, Any], Any, str]] = {
         compressed("float-quantized", "float", "block", block_structure=[16, 24]), by_block, "weight_scale",
     ),
     "compressed-tensors, int8": (compressed("int-quantized", "int", "channel"), in_int8, "weight_scale"),
+    "compressed-tensors, frozen": (
+        compressed("naive-quantized", "float", "tensor") | {"quantization_status": "frozen"}, by_tensor, "weight_scale",
+    ),
     "modelopt": ({"quant_method": "modelopt", "quant_algo": "FP8", "producer": {}}, by_tensor, "weight_scale"),
+    "modelopt, nested": (
+        {"quant_method": "modelopt", "producer": {}, "quantization": {"quant_algo": "FP8", "exclude_modules": []}},
+        by_tensor, "weight_scale",
+    ),
 }  # fmt: skip
 
 
@@ -204,6 +213,20 @@ def test_quantised_weights_are_multiplied_out_on_a_cpu(case: str, family: str, t
     wanted = made.expected(reference)
     for ranks in (1, 2):
         made.assert_equal(made.logits_of(tmp_path, ranks), wanted)
+
+
+def test_a_checkpoint_of_modelopt_states_its_format_in_a_file_beside_config_json(tmp_path: Path) -> None:
+    reference = made.save_quantised(tmp_path, made.config_of(), by_tensor)
+    beside = tmp_path / "hf_quant_config.json"
+    about = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    beside.write_text(json.dumps({"producer": {"name": "modelopt", "version": "0.23.0"}, "quantization": about}))
+    made.assert_equal(made.logits_of(tmp_path), made.expected(reference))
+    beside.write_text(json.dumps({"quantization": {"quant_algo": "NVFP4"}}))
+    with pytest.raises(Refused, match=r"hf_quant_config\.json, quantization: quant_algo is NVFP4"):
+        read_checkpoint(tmp_path)
+    reference = made.save(tmp_path, made.config_of())
+    beside.write_text(json.dumps({"quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}}))
+    made.assert_equal(made.logits_of(tmp_path), made.expected(reference))
 
 
 @pytest.mark.parametrize("case", ["fp8, static", "compressed-tensors, fp8 by row"])
