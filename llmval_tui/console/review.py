@@ -122,7 +122,7 @@ def review(options: argparse.Namespace) -> int:
         return ExitCode.REFUSED
     if options.readonly or not on_terminal():
         print_questions(opened, reviewer)
-        print(review_command(reviewer))
+        print(review_command(reviewer, opened))
         return ExitCode.REFUSED
     left = walk(reviewer, steps, for_plan=False)
     print(f"{len(left)} left open." if left else "Every question is answered.")
@@ -246,14 +246,18 @@ def _ask_value(name: str, present: str | None) -> str | None:
 def print_questions(opened: Sequence[Opened], reviewer: Reviewer) -> None:
     """Print each question, what it is about, and the code that answers it without a terminal."""
     for one in opened:
-        print("\n".join(_screen(one, reviewer, f"code {one[2].code}")), end="\n\n")
+        code = one[2].code  # "": only a value answers it
+        print("\n".join(_screen(one, reviewer, f"code {code}" if code else "")), end="\n\n")
 
 
-def review_command(reviewer: Reviewer) -> str:
+def review_command(reviewer: Reviewer, opened: Sequence[Opened]) -> str:
     """What to do about open questions, as a command that can be copied."""
     words = ["llmval", "review", str(reviewer.path), "--workspace", str(reviewer.workspace)]
     command = shlex.join(words)
-    return f"Answer on a terminal: {command}; without one, give that command --answer CODE=run for each question"
+    ways = ["--answer CODE=run for each code"] if any(question.code for _, _, question in opened) else []
+    missing = dict.fromkeys(name for _, _, question in opened for name in question.missing)
+    ways += [" ".join(f"--set {name}=VALUE" for name in missing)] if missing else []
+    return f"Answer on a terminal: {command}; without one, give that command {' and '.join(ways)}"
 
 
 def as_json(opened: Opened, reviewer: Reviewer) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def _reviewed(options: argparse.Namespace, steps: list[Step], choices: Options) 
         count = "1 question is" if len(opened) == 1 else f"{len(opened)} questions are"
         first = f"{opened[0][0].number}: {opened[0][2].text}"
         raise Refused(
-            f"{count} open, so nothing was started ({first}) {review_command(reviewer)}, or leave those steps out with "
-            "--skip-unreviewed."
+            f"{count} open, so nothing was started ({first}) {review_command(reviewer, opened)}, or leave those steps "
+            "out with --skip-unreviewed."
         )
     left = walk(reviewer, steps, for_plan=True)
     if left:

@@ -20,6 +20,7 @@ from llmval_tui.console.options import (
     print_object,
     print_result,
     refuse_readonly,
+    suggested,
     workspace_of,
 )
 from llmval_tui.foundation.errors import ExitCode, Refused
@@ -52,7 +53,7 @@ def status(options: argparse.Namespace) -> int:
     hindrances = HindranceWatch(workspace).look(store.active())
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
-        for line in _reasons(path, store):
+        for line in _reasons(path, store, suggested(options, "watch")):
             print(line)
         if options.nodes:
             for line in _node_lines(path, store, ascii_only=options.ascii):
@@ -85,7 +86,7 @@ def status(options: argparse.Namespace) -> int:
     return ExitCode.PASSED
 
 
-def _reasons(path: Path, store: RunStore) -> list[str]:
+def _reasons(path: Path, store: RunStore, watch: str) -> list[str]:
     """Why an open item did not pass or was refused, one line each, and where the whole verdict is."""
     found: list[str] = []
     judged = False
@@ -96,7 +97,7 @@ def _reasons(path: Path, store: RunStore) -> list[str]:
         if item.refused is not None:
             later = "" if item.state is StepState.REFUSED else " when it was tried again"
             found.append(f"{item.step.number}  refused{later}: {item.refused}")
-    more = ["llmval watch STEP prints every gate of its newest run."] if judged else []
+    more = [f"{watch} STEP prints every gate of its newest run."] if judged else []
     return ["", *map(clean_line, found), *more] if found else []
 
 

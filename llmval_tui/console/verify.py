@@ -270,7 +270,11 @@ def _statuses(options: argparse.Namespace, store: RunStore) -> list[StepStatus]:
 def _doubt(item: StepStatus) -> str | None:
     """What makes a tick doubtful besides its files, which have lines of their own."""
     if item.state is StepState.TICKED:
-        return f"unbacked {item.step.number} is ticked, but llmval has no record of it"
+        number = item.step.number
+        return (
+            f"unbacked {number} is ticked, but llmval has no record of it: "
+            f"run it, or say why with llmval tick {number} --note TEXT"
+        )
     basis = item.basis
     if basis is not None and basis.contradicted:
         return f"contradicted {item.step.number}  {basis.contradicted}"

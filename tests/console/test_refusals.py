@@ -77,6 +77,17 @@ def test_a_dashboard_reads_a_few_plans_at_a_time(folder: Path) -> None:
     assert list(known.of(checklist, store, {}, new_plans=NEW_PLANS).values()) == ["why"]
 
 
+def test_what_status_suggests_names_the_list(workspace: Workspace) -> None:
+    (workspace.folder / "node.md").write_text(
+        "# L\n\n## 1 A\n\n- [ ] Check: `ls /no-such-folder`\n- [x] Old: `nproc`\n"
+    )
+    workspace.llmval("run", "--all", "--checklist", "node.md", check=1)
+    shown = workspace.llmval("status", "--checklist", "node.md", check=0).stdout
+    assert f"llmval watch --checklist {workspace.folder / 'node.md'} STEP prints every gate" in shown
+    shown = workspace.llmval("verify", "--checklist", "node.md").stdout
+    assert "run it, or say why with llmval tick 1.2 --note TEXT" in shown
+
+
 def test_status_report_and_dashboard_say_that_an_item_was_refused_and_why(workspace: Workspace) -> None:
     workspace.checklist.write_text(LIST)
     workspace.llmval("run", "--all", "--skip-unreviewed", check=2)

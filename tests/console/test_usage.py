@@ -124,3 +124,8 @@ def test_options_are_not_abbreviated(line: str, capsys: pytest.CaptureFixture[st
     assert main(line.split()) == 2
     command = line.split()[0] if not line.startswith("-") else "open"
     assert f"; llmval {command} --help lists the options." in capsys.readouterr().err
+
+
+def test_attach_says_that_ctrl_c_stops_the_plan() -> None:
+    """`console/follow.py` does so: a person who wants to look only must know before."""
+    assert "Ctrl-C stops it (llmval watch only looks)" in dict(COMMANDS["attach"].examples)["llmval attach"]

@@ -152,7 +152,7 @@ PLANS = (
         "watch the running plan",
         f"{PLACE} ascii json",
         (
-            ("llmval attach", "follow the plan that is running; Ctrl-C ends only the following"),
+            ("llmval attach", "follow the running plan; Ctrl-C stops it (llmval watch only looks)"),
             ("llmval attach --json", "wait for its end, and print its results"),
         ),
     ),
