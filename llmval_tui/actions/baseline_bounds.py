@@ -22,6 +22,7 @@ from llmval_tui.actions.steps.baseline_compare import same_configuration
 from llmval_tui.actions.steps.baseline_drift import BaselineDrift, threshold_percent
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import is_recorded_as
 from llmval_tui.runs.evidence import locate
 from llmval_tui.runs.records import Artifact
 from llmval_tui.runs.store import RUN_PLACEHOLDER, Run
@@ -38,7 +39,9 @@ def baseline_bounds(run: Run, runs: Sequence[Run], checklist: Checklist, workspa
         return {}
     with suppress(Refused):  # the item that compares says what is wrong with the document
         for step in checklist.steps:
-            if step.section != run.intent.step.section or reading_of(step, checklist).action != BaselineDrift.name:
+            if not is_recorded_as(run.intent.step.section, step.section):
+                continue
+            if reading_of(step, checklist).action != BaselineDrift.name:
                 continue
             baseline = _baseline(run, runs, step, workspace)
             share = threshold_percent(step.prose) / 100

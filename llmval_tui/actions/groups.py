@@ -89,10 +89,11 @@ def tick_all_groups(store: RunStore) -> list[str]:
 def _record(checklist: Checklist, step: Step, rests_on: list[tuple[Step, TickBasis]], store: RunStore) -> None:
     weakest = min((basis.rests_on for _, basis in rests_on), key=_WEAKEST_FIRST.index)
     note = "rests on " + ", ".join(f"{child.number} ({IN_WORDS[basis.rests_on]})" for child, basis in rests_on)
+    named = step.recorded_key
     line = TickLine(
-        section=step.section,
-        text=step.text,
-        occurrence=step.occurrence,
+        section=named.section,
+        text=named.text,
+        occurrence=named.occurrence,
         checklist=recorded_path(checklist.path, store.workspace),
         number=step.number,
         utc=utc_iso(),
@@ -103,19 +104,20 @@ def _record(checklist: Checklist, step: Step, rests_on: list[tuple[Step, TickBas
     )
     entry = Entry(
         number=step.number,
-        section=step.section,
-        text=step.text,
+        section=named.section,
+        text=named.text,
         outcome="pass",
         utc=line.utc,
         host=line.host,
         run_id="",
         notes=(note,),
-        occurrence=step.occurrence,
+        occurrence=named.occurrence,
+        written_key=step.key,
         rests_on=IN_WORDS[weakest],
     )
     record(store.workspace / TODO, entry, store.workspace)
     children = [
-        {"number": child.number, "text": child.text, "run_id": basis.run_id, "rests_on": basis.rests_on}
+        {"number": child.number, "text": child.recorded_key.text, "run_id": basis.run_id, "rests_on": basis.rests_on}
         for child, basis in rests_on
     ]
     append_line(store.ledger, {"v": 1, **asdict(line), "children": children})

@@ -13,10 +13,12 @@ from llmval_tui.actions.step_state import runs_by_step
 from llmval_tui.actions.tick_basis import decided, lines_of_tick, notes_of, signature
 from llmval_tui.checklist.edit import check_writable
 from llmval_tui.checklist.ledger import Entry, line_of, put_line, record
-from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.checklist.model import Step, load
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.checklist.write_mark import marked, set_mark
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, locked
+from llmval_tui.foundation.masked_text import without_secrets
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs.inventory import host_inventory, user_name
 from llmval_tui.runs.records import Outcome
@@ -34,7 +36,7 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> T
         Refused: the note is empty or not UTF-8, the item is gone, or a file cannot be written. The message says whether
             the next settling will complete the tick; if not, nothing was changed.
     """
-    line = _asked(checklist, key, note, store)
+    step, line = _asked(checklist, key, note, store)
     try:
         store.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,13 +45,13 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> T
         _append(store, line)
         before = None
         try:
-            before = line_of(store.workspace / TODO, key)
-            _record(line, store)
+            before = line_of(store.workspace / TODO, _keys(step))
+            _record(line, step, store)
             set_mark(checklist, key, True)
         except BaseException as error:
             if not _is_ticked(checklist, key):
                 reason = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
-                raise Refused(_undone(line, before, reason, store)) from error
+                raise Refused(_undone(line, step, before, reason, store)) from error
             if not isinstance(error, Refused):
                 raise  # the tick stays, and the next settling completes its records
         with suppress(Refused):  # the line before is enough until the next settling
@@ -66,10 +68,11 @@ def complete_hand_ticks(store: RunStore) -> list[str]:
         for line in _pending(store):
             checklist, key = store.workspace / (line.checklist or ""), StepKey(*line.key)
             try:
-                if load(checklist).find(key) is None:
+                step = load(checklist).find(key)
+                if step is None:
                     _append(store, replace(line, kind=WITHDRAWN))
                     continue
-                _record(line, store)
+                _record(line, step, store)
                 set_mark(checklist, key, True)
                 _append(store, replace(line, kind=BY_HAND))
             except Refused as refusal:
@@ -77,8 +80,13 @@ def complete_hand_ticks(store: RunStore) -> list[str]:
     return problems
 
 
-def _asked(checklist: Path, key: StepKey, note: str, store: RunStore) -> TickLine:
-    """The line that asks for the tick; refuses what cannot be done before anything is written."""
+def _keys(step: Step) -> tuple[StepKey, StepKey]:
+    """The keys that records may have of the step."""
+    return step.recorded_key, step.key
+
+
+def _asked(checklist: Path, key: StepKey, note: str, store: RunStore) -> tuple[Step, TickLine]:
+    """The step, and the line that asks for the tick; refuses what cannot be done before anything is written."""
     text = " ".join(note.split())
     if not text:
         raise Refused("a tick by hand needs a note with its reason: llmval tick STEP --note TEXT.")
@@ -92,37 +100,38 @@ def _asked(checklist: Path, key: StepKey, note: str, store: RunStore) -> TickLin
     step = parsed.find(key)
     assert step is not None
     failed = None
-    for run in runs_by_step(parsed, store).get(key, []):
+    for run in runs_by_step(parsed, store).get(step.key, []):
         verdict = decided(run)
         if verdict is not None:
             failed = run.id if verdict.outcome is Outcome.FAIL else None
             break
-    return TickLine(
+    named = step.recorded_key
+    return step, TickLine(
         kind=ASKED,
-        section=step.section,
-        text=step.text,
-        occurrence=step.occurrence,
+        section=named.section,
+        text=named.text,
+        occurrence=named.occurrence,
         checklist=recorded_path(checklist, store.workspace),
         number=step.number,
         utc=utc_iso(),
         host=str(host_inventory()["name"]),
         by=user_name(),
-        note=text,
+        note=without_secrets(text),
         contradicts=failed,
         item_fingerprint=step.fingerprint,
         tick_id=secrets.token_hex(6),
     )
 
 
-def _record(line: TickLine, store: RunStore) -> None:
+def _record(line: TickLine, step: Step, store: RunStore) -> None:
     """Write the item's line in `docs/TODO.md`, with every note since its last run."""
     name = line.checklist or ""
-    lines = [one for one in store.ticks.lines() if one.key == line.key and same_checklist(one.checklist, name)]
+    lines = [one for one in store.ticks.lines() if one.key in _keys(step) and same_checklist(one.checklist, name)]
     notes = notes_of(lines_of_tick(lines))
     entry = Entry(
         number=line.number,
-        section=line.section,
-        text=line.text,
+        section=step.recorded_key.section,
+        text=step.recorded_key.text,
         outcome=OUTCOME,
         utc=line.utc,
         host=line.host,
@@ -130,15 +139,16 @@ def _record(line: TickLine, store: RunStore) -> None:
         by=line.by,
         contradicts=line.contradicts,
         notes=tuple(f"{signature(note)}{note.text}" for note in notes),
-        occurrence=line.occurrence,
+        occurrence=step.recorded_key.occurrence,
+        written_key=step.key,
     )
     record(store.workspace / TODO, entry, store.workspace)
 
 
-def _undone(line: TickLine, before: bytes | None, reason: str, store: RunStore) -> str:
+def _undone(line: TickLine, step: Step, before: bytes | None, reason: str, store: RunStore) -> str:
     """Take back the records of a tick that could not be made; the sentence that says what is true then."""
     try:
-        put_line(store.workspace / TODO, StepKey(*line.key), before)
+        put_line(store.workspace / TODO, _keys(step), before)
         _append(store, replace(line, kind=WITHDRAWN))
     except (Refused, OSError):
         return (

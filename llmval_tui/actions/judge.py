@@ -1,5 +1,6 @@
 """Judging a run that has ended: every gate, and the verdict that follows from them."""
 
+from dataclasses import replace
 from typing import Any
 
 from llmval_tui.actions.criteria.evaluate import criteria_gates
@@ -16,10 +17,11 @@ from llmval_tui.fleet.probe import sees_run
 from llmval_tui.fleet.record import node_runs
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import locked, write_json
+from llmval_tui.foundation.masked_text import without_secrets
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.runs import client
 from llmval_tui.runs.command_end import end_unseen
-from llmval_tui.runs.command_secrets import forget_secrets
+from llmval_tui.runs.command_secrets import forget_parameters, forget_secrets
 from llmval_tui.runs.evidence import archive
 from llmval_tui.runs.records import Gate, Outcome, RestsOn, State, Verdict, why_not_passed, worst
 from llmval_tui.runs.store import Run, RunStore
@@ -33,7 +35,7 @@ def judged(run: Run) -> Verdict:
     """
     try:
         record_servers(run)
-        verdict = judge(run)
+        verdict = _without_secrets(judge(run))
         archive(run.folder, verdict.evidence, run.workspace)
         return verdict
     except Refused:
@@ -60,6 +62,7 @@ def judge_part(part: Run, run: Run) -> Verdict:
                 client.cancel_judging(part, by)
             verdict = judged(part)
             write_json(part.folder / "verdict.json", verdict)
+            forget_parameters(part.folder)
         return verdict
 
 
@@ -118,6 +121,22 @@ def judge(run: Run) -> Verdict:
         rests_on=basis,
         question=question,
     )
+
+
+def _without_secrets(verdict: Verdict) -> Verdict:
+    """The verdict for its record: a gate quotes what the item demands and lines of the output."""
+    gates = [
+        replace(
+            gate,
+            name=without_secrets(gate.name),
+            measured=without_secrets(gate.measured),
+            bound=without_secrets(gate.bound),
+            reason=without_secrets(gate.reason),
+        )
+        for gate in verdict.gates
+    ]
+    deviations = [without_secrets(one) for one in verdict.deviations]
+    return replace(verdict, gates=gates, summary=without_secrets(verdict.summary), deviations=deviations)
 
 
 def _bases(run: Run) -> list[RestsOn]:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from llmval_tui.actions.api import Context
 from llmval_tui.checklist.model import Checklist
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import is_recorded_as
 from llmval_tui.runs.records import Artifact, Command, Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, recorded_path, same_checklist
 
@@ -31,7 +32,7 @@ def section_runs(store: RunStore, checklist: Checklist, section: str, actions: C
     return [
         run
         for run in store.runs()
-        if run.intent.step.section == section
+        if is_recorded_as(run.intent.step.section, section)
         and same_checklist(run.intent.step.checklist, name)
         and run.intent.action in actions
     ]

@@ -13,12 +13,14 @@ from llmval_tui.actions.hand_tick import TODO, complete_hand_ticks
 from llmval_tui.actions.rests_on import IN_WORDS, verdict_rests_on
 from llmval_tui.actions.tick_basis import tick_line, ticks
 from llmval_tui.checklist.ledger import Entry, record
-from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.checklist.model import load
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import append_line, is_locked, locked, read_json, try_lock, write_json
 from llmval_tui.runs import client
 from llmval_tui.runs.artifact_snapshot import read_snapshots
+from llmval_tui.runs.command_secrets import forget_parameters
 from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run, RunStore, plan_lock
 
@@ -58,6 +60,8 @@ def settle(run: Run, store: RunStore, *, wait: bool = True) -> Verdict | None:
 
             verdict = judged(run)
             write_json(run.folder / "verdict.json", verdict)
+            if verdict.question is None:  # an answer asks for another verdict
+                forget_parameters(run.folder)
         if _unrecorded(run, verdict, store) and not _superseded_edit(run, store):
             _tick(run, verdict, store)
     return verdict
@@ -165,7 +169,8 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     checklist = store.workspace / ref.checklist
     key = StepKey(ref.section, ref.text, ref.occurrence)
     now = load(checklist).find(key)
-    if now is not None and run.intent.item_fingerprint not in ("", now.fingerprint):
+    recorded = run.intent.item_fingerprint
+    if now is not None and recorded and not now.has_fingerprint(recorded):
         # Only its llmval comment: with another text it would be another item.
         raise Refused(
             f"item {now.number} was edited after its run {run.id} had begun, so it is not ticked: run it again."
@@ -173,13 +178,15 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     # Without a deviation, the empty comment removes the comment of an earlier run.
     deviation = safe_for_comment("; ".join(verdict.deviations))
     step = set_mark(checklist, key, True, comment=deviation)
-    line = tick_line(run, verdict)
+    named = step.recorded_key  # the run may be of an older llmval, which kept secrets
+    line = replace(tick_line(run, verdict), number=step.number, section=named.section, text=named.text)
+    line = replace(line, occurrence=named.occurrence)
     main = verdict.evidence[0] if verdict.evidence else None
     answer = accepted(run)
     entry = Entry(
         number=step.number,
-        section=ref.section,
-        text=ref.text,
+        section=named.section,
+        text=named.text,
         outcome=verdict.outcome.value,
         utc=line.utc,
         host=line.host,
@@ -189,12 +196,13 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
         notes=(line.note,) if line.note else (),
         deviations=tuple(verdict.deviations),
         link=answer.get("link") if answer else None,
-        occurrence=ref.occurrence,
+        occurrence=named.occurrence,
+        written_key=step.key,
         rests_on=IN_WORDS[verdict_rests_on(verdict)],
     )
     record(store.workspace / TODO, entry, store.workspace)
     more = {"outcome": verdict.outcome, "deviations": verdict.deviations, "link": entry.link}
-    append_line(store.ledger, {"v": 1, **asdict(replace(line, number=step.number)), **more})
+    append_line(store.ledger, {"v": 1, **asdict(line), **more})
     with suppress(Refused):  # this item is ticked and recorded; `settle_all` tries the groups again and says why
         tick_groups(checklist, store)
 
@@ -202,7 +210,8 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
 def _superseded_edit(run: Run, store: RunStore) -> bool:
     """Whether the item was edited and ran again since: then nothing is left to say of this run."""
     ref = run.intent.step
-    newest = next(iter(store.of_step(ref.section, ref.text, ref.occurrence, checklist=ref.checklist)), run)
+    own = [(ref.section, ref.text, ref.occurrence)]
+    newest = next(iter(store.of_step(own, checklist=ref.checklist)), run)
     return newest.id != run.id and newest.intent.item_fingerprint != run.intent.item_fingerprint
 
 

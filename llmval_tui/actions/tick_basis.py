@@ -13,6 +13,7 @@ from llmval_tui.actions.review.model import ListSettings
 from llmval_tui.actions.review.settings import settings_of, settings_path
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import is_recorded_as, without_secrets
 from llmval_tui.foundation.paths import named_path
 from llmval_tui.runs.evidence import change_of, read_verified
 from llmval_tui.runs.records import Evidence, Outcome, RestsOn, Verdict
@@ -98,7 +99,7 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
     lines: dict[Key, list[TickLine]] = {}
     for line in store.ticks.lines():
         if same_checklist(line.checklist, name):
-            lines.setdefault(line.key, []).append(line)
+            lines.setdefault(checklist.key_of(line.key), []).append(line)
     known = {step.key for step in checklist.steps}
     orphans = [line for key, of_step in lines.items() if key not in known for line in lines_of_tick(of_step)[-1:]]
     verified = read_verified(store)
@@ -115,7 +116,7 @@ def tick_bases(checklist: Checklist, store: RunStore, runs: Mapping[Key, Sequenc
         if not standing and (earlier := _before_the_edit(step, orphans)):
             standing, was_edited = [earlier], True
         if standing:
-            basis = _basis(step, standing, own_runs, store, runs, verified, was_edited=was_edited)
+            basis = _basis(step, standing, own_runs, store, checklist, runs, verified, was_edited=was_edited)
             if settings is not None and _bounds_changed(step, standing[-1], store, settings):
                 changed = f"its bounds in {settings.path.name} were changed since"
                 basis = replace(basis, stale=(*basis.stale, changed), was_edited=True)
@@ -152,7 +153,8 @@ def _bounds_changed(step: Step, line: TickLine, store: RunStore, settings: ListS
     if not isinstance(criteria, list):
         return False  # an old record
     judged = [one.get("text") for one in criteria if one.get("stated_by") == "settings"]
-    return sorted(map(str, judged)) != sorted(settings.expects_of(step))
+    now = sorted(settings.expects_of(step))
+    return sorted(map(str, judged)) not in (now, sorted(map(without_secrets, now)))
 
 
 def _of_group(basis: TickBasis, children: Sequence[Step], found: Mapping[Key, TickBasis]) -> TickBasis:
@@ -219,8 +221,8 @@ def tick_line(run: Run, verdict: Verdict) -> TickLine:
 
 def _before_the_edit(step: Step, orphans: Sequence[TickLine]) -> TickLine | None:
     """The last record of this item from before its text or its section's title was edited."""
-    same = [line for line in orphans if line.text == step.text and line.occurrence == step.occurrence]
-    same = same or [line for line in orphans if line.section == step.section and line.number == step.number]
+    same = [one for one in orphans if is_recorded_as(one.text, step.text) and one.occurrence == step.occurrence]
+    same = same or [one for one in orphans if is_recorded_as(one.section, step.section) and one.number == step.number]
     return same[-1] if same else None
 
 
@@ -229,6 +231,7 @@ def _basis(
     standing: Sequence[TickLine],
     own_runs: Sequence[Run],
     store: RunStore,
+    checklist: Checklist,
     runs: Mapping[Key, Sequence[Run]],
     verified: Mapping[tuple[str, str], Evidence],
     *,
@@ -241,12 +244,12 @@ def _basis(
         if (change := change_of(item, store.workspace, line.utc, verified.get((item.path, item.sha256))))
     ]
     stale = [phrase for change, phrase in changes if change != "unreadable"]
-    was_edited = was_edited or line.item_fingerprint not in (None, step.fingerprint)
+    was_edited = was_edited or (line.item_fingerprint is not None and not step.has_fingerprint(line.item_fingerprint))
     if was_edited:
         stale.append("the item's text was edited since")
     failed = _failed_since(line, own_runs)
     contradicted = f"run {failed.id} failed since" if failed is not None else None
-    if failed is None and line.run_id and (base := _failed_base(line.run_id, store, runs)):
+    if failed is None and line.run_id and (base := _failed_base(line.run_id, store, checklist, runs)):
         failed = base
         contradicted = f"item {failed.intent.step.number}, which it rests on, failed in run {failed.id}"
     by_hand = line.kind != RUN
@@ -287,14 +290,14 @@ def _failed_since(line: TickLine, runs: Sequence[Run]) -> Run | None:
     return None
 
 
-def _failed_base(run_id: str, store: RunStore, runs: Mapping[Key, Sequence[Run]]) -> Run | None:
+def _failed_base(run_id: str, store: RunStore, checklist: Checklist, runs: Mapping[Key, Sequence[Run]]) -> Run | None:
     run = store.find(run_id)
     for base_id in runs_it_rests_on(run.intent) if run is not None else []:
         base = store.find(base_id)
         if base is None:
             continue
         ref = base.intent.step
-        for newer in runs.get((ref.section, ref.text, ref.occurrence), ()):
+        for newer in runs.get(checklist.key_of((ref.section, ref.text, ref.occurrence)), ()):
             if newer.order <= base.order:
                 break
             verdict = decided(newer)

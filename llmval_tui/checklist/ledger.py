@@ -3,15 +3,16 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote as percent
 
 from llmval_tui.checklist.document import decode, read_document
 from llmval_tui.checklist.edit import edit_document
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import without_secrets
 from llmval_tui.foundation.paths import inside, named_path
 from llmval_tui.foundation.text import clean_line
 
@@ -49,10 +50,16 @@ class Entry:
     rests_on: str | None = None  # a tick by a run has "measured" or "exit code only"
     by: str | None = None  # the user of a tick by hand
     contradicts: str | None = None  # the run that had failed before a tick by hand
+    written_key: StepKey | None = None  # as the list writes it: an older llmval named the item's line by that
 
     @property
     def key(self) -> StepKey:
         return StepKey(self.section, self.text, self.occurrence)
+
+    @property
+    def keys(self) -> tuple[StepKey, ...]:
+        """The keys that name the item's line; the first one is that of new lines."""
+        return (self.key,) if self.written_key in (None, self.key) else (self.key, self.written_key)
 
 
 def record(todo: Path, entry: Entry, workspace: Path) -> None:
@@ -65,21 +72,21 @@ def record(todo: Path, entry: Entry, workspace: Path) -> None:
             written. Nothing was changed.
     """
     line = _line(entry, todo, workspace)
-    edit_document(todo, lambda data: _with_line(data, line, todo), missing=b"# TODO\n")
+    edit_document(todo, lambda data: _with_line(data, line, entry.keys, todo), missing=b"# TODO\n")
 
 
-def _with_line(data: bytes, line: bytes, todo: Path) -> bytes:
+def _with_line(data: bytes, line: bytes, keys: Sequence[StepKey], todo: Path) -> bytes:
     newline = b"\r\n" if b"\r\n" in data else b"\n"
     block = _block(data, todo)
     if block is None:
         gap = b"" if data.endswith((b"\n", b"\r")) or not data else newline
         return data + gap + newline.join([b"", HEADING.encode(), b"", BEGIN, line, END, b""])
     start, end = block
-    return data[:start] + _merged(data[start:end], line, newline) + data[end:]
+    return data[:start] + _merged(data[start:end], line, keys, newline) + data[end:]
 
 
-def line_of(todo: Path, key: StepKey) -> bytes | None:
-    """The item's present line without its line end; None if there is none.
+def line_of(todo: Path, keys: Sequence[StepKey]) -> bytes | None:
+    """The present line of the item with one of these keys, without its line end; None if there is none.
 
     Raises:
         Refused: the file cannot be read, or its markers are damaged.
@@ -88,16 +95,16 @@ def line_of(todo: Path, key: StepKey) -> bytes | None:
         return None
     data = read_document(todo)
     block = _block(data, todo)
-    return next(iter(_lines_of(data[slice(*block)], key)), None) if block is not None else None
+    return next(iter(_lines_of(data[slice(*block)], keys)), None) if block is not None else None
 
 
-def put_line(todo: Path, key: StepKey, line: bytes | None) -> None:
-    """Put an earlier line of the item back, or remove its line if there was none.
+def put_line(todo: Path, keys: Sequence[StepKey], line: bytes | None) -> None:
+    """Put an earlier line of the item with one of these keys back, or remove its line if there was none.
 
     Raises:
         Refused: as `record`.
     """
-    if line_of(todo, key) == line:
+    if line_of(todo, keys) == line:
         return
 
     def change(data: bytes) -> bytes:
@@ -107,18 +114,22 @@ def put_line(todo: Path, key: StepKey, line: bytes | None) -> None:
             return data
         start, end = block
         if line is not None:
-            return data[:start] + _merged(data[start:end], line, newline) + data[end:]
-        unwanted = set(_lines_of(data[start:end], key))
+            return data[:start] + _merged(data[start:end], line, keys, newline) + data[end:]
+        unwanted = set(_lines_of(data[start:end], keys))
         kept = [raw for raw in _LINE_END.split(data[start:end]) if raw.rstrip(b"\r\n") not in unwanted]
         return data[:start] + b"".join(kept) + data[end:]
 
     edit_document(todo, change)
 
 
-def _lines_of(block: bytes, key: StepKey) -> list[bytes]:
-    wanted = (key_hash(key).encode(), str(key.occurrence).encode())
+def _lines_of(block: bytes, keys: Sequence[StepKey]) -> list[bytes]:
     lines = [raw.rstrip(b"\r\n") for raw in _LINE_END.split(block)]
-    return [line for line in lines if (item := _ITEM.search(line)) and item.groups() == wanted]
+    return [line for line in lines if _is_of(line, keys)]
+
+
+def _is_of(line: bytes, keys: Sequence[StepKey]) -> bool:
+    item = _ITEM.search(line)
+    return item is not None and item.groups() in [(key_hash(key).encode(), b"%d" % key.occurrence) for key in keys]
 
 
 def entries(todo: Path) -> list[Entry]:
@@ -170,11 +181,9 @@ def unescape(text: str) -> str:
 
 
 def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
-    from llmval_tui.foundation.redaction import redact_text  # slow to import; a look at a list writes no line
-
-    shown = redact_text(entry.text)  # docs/TODO.md is for others; the item's command may hold a secret
+    section, text = without_secrets(entry.section), without_secrets(entry.text)
     parts = [
-        f"- **{escape(entry.number)}** {escape(entry.section)} › {escape(shown)}",
+        f"- **{escape(entry.number)}** {escape(section)} › {escape(text)}",
         f"**{escape(entry.outcome)}**",
         escape(entry.utc),
     ]
@@ -185,7 +194,7 @@ def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
         ("run", entry.run_id),
         ("contradicts run", entry.contradicts),
     )
-    parts += [f"{label} {escape(text)}" for label, text in labelled if text]
+    parts += [f"{label} {escape(value)}" for label, value in labelled if value]
     if entry.artifact is not None:
         inside(workspace, named_path(entry.artifact))
         lexical = os.path.normpath(workspace.resolve() / named_path(entry.artifact))
@@ -193,10 +202,10 @@ def _line(entry: Entry, todo: Path, workspace: Path) -> bytes:
         parts.append(f"artifact [{escape(entry.artifact)}]({percent(os.fsencode(target))})")
     if entry.sha256 is not None:
         parts.append(f"sha256 {escape(entry.sha256[:SHOWN_HEX])}")
-    parts += [f"note {escape(redact_text(note))}" for note in entry.notes]
-    parts += [f"deviation {escape(deviation)}" for deviation in entry.deviations]
+    parts += [f"note {escape(without_secrets(note))}" for note in entry.notes]
+    parts += [f"deviation {escape(without_secrets(deviation))}" for deviation in entry.deviations]
     if entry.link is not None:
-        parts.append(f"link {_link(entry.link)}")
+        parts.append(f"link {_link(without_secrets(entry.link))}")
     comment = f"<!-- llmval:item {key_hash(entry.key)}#{entry.occurrence} -->"
     return f"{' · '.join(parts)} {comment}".encode()
 
@@ -279,12 +288,10 @@ def _marker_lines(data: bytes, marker: bytes) -> Iterator[tuple[int, int]]:
         at += len(raw)
 
 
-def _merged(block: bytes, line: bytes, newline: bytes) -> bytes:
+def _merged(block: bytes, line: bytes, keys: Sequence[StepKey], newline: bytes) -> bytes:
     """The block with this item's line replaced, or inserted by its number."""
-    known = _ITEM.search(line)
-    assert known is not None
     lines = [raw for raw in _LINE_END.split(block) if raw]
-    same = [index for index, raw in enumerate(lines) if (item := _ITEM.search(raw)) and item.groups() == known.groups()]
+    same = [index for index, raw in enumerate(lines) if _is_of(raw, keys)]
     if same:
         lines[same[0]] = line + newline
         # Two lines for one item come from a merge of two branches; the new line replaces both.

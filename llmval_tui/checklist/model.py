@@ -3,26 +3,19 @@
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from llmval_tui.checklist.document import read_document
 from llmval_tui.checklist.entries import Block, Entry, Heading, Item
 from llmval_tui.checklist.numbering import numbers_of
+from llmval_tui.checklist.step_keys import RecordedKeys, StepKey
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import without_secrets
 
 _STEP_WORD = re.compile(r"(?:step|task|item|check|no\.|#)\s*(?=\d)", re.IGNORECASE)
-
-
-class StepKey(NamedTuple):
-    """The identity of a step; it survives edits elsewhere in the file, renumbering and ticks."""
-
-    section: str  # the heading's title as written
-    text: str  # the item's own inline Markdown, see `Step.text`
-    occurrence: int  # 1 for the first item with that text under that title, 2 for the second, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +44,47 @@ class Step:
     introduction: tuple[str, ...] = field(default=(), hash=False)
     deviation: str | None = None  # from `<!-- llmval: deviation: … -->`, which `set_mark` writes
     deviation_range: tuple[int, int] | None = None  # bytes of that comment and the spaces before it
+    keys_of_list: RecordedKeys = field(default=RecordedKeys(()), repr=False, compare=False)
 
     @property
     def key(self) -> StepKey:
         return StepKey(self.section, self.text, self.occurrence)
 
     @property
+    def recorded_key(self) -> StepKey:
+        """Its key in records: without secrets."""
+        return self.keys_of_list.recorded(self.key)
+
+    @property
     def fingerprint(self) -> str:
-        """A checksum of all that the item says: its text, its blocks and its directives, without mark and deviation."""
+        """A checksum of all that the item says: its text, its blocks and its directives, without mark and deviation.
+
+        Without its secrets, too: a checksum of a short password would give it away, and another password makes no
+        other item.
+        """
+        shown = tuple(without_secrets(one) for one in self.said)
+        return _checksum("1" if shown == self.said else "2", shown)
+
+    def has_fingerprint(self, recorded: str) -> bool:
+        """Whether a recorded fingerprint is that of this item. An older llmval did not leave out secrets."""
+        # In this order: the patterns of secrets are slow to import, and most lists have none.
+        return recorded == _checksum("1", self.said) or (recorded.startswith("2") and recorded == self.fingerprint)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All that the item says: its blocks on one line each, else its text; then its directives."""
         blocks = [" ".join(block.text.split()) for block in self.blocks] or [self.text]
-        words = "\0".join([*blocks, *(f"{name}={value}" for name, value in sorted(self.directives.items()))])
-        data = words.encode("utf-8", "backslashreplace")
-        return f"1-{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
+        return (*blocks, *(f"{name}={value}" for name, value in sorted(self.directives.items())))
 
     @property
     def prose(self) -> str:
         """The text without its code spans."""
         return _without_code(self.text)
+
+
+def _checksum(version: str, said: Sequence[str]) -> str:
+    data = "\0".join(said).encode("utf-8", "backslashreplace")
+    return f"{version}-{zlib.crc32(data):08x}{zlib.adler32(data):08x}"
 
 
 @lru_cache(maxsize=4096)
@@ -96,10 +113,15 @@ class Checklist:
     sections: tuple[Section, ...]
     source: bytes
     _places: dict[StepKey, tuple[Section, Step]] = field(init=False, repr=False, compare=False)
+    _keys: RecordedKeys = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         places = {step.key: (section, step) for section in self.sections for step in section.steps}
         object.__setattr__(self, "_places", places)
+        keys = RecordedKeys(places)
+        object.__setattr__(self, "_keys", keys)
+        for _, step in places.values():
+            object.__setattr__(step, "keys_of_list", keys)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -118,9 +140,13 @@ class Checklist:
         return place[0]
 
     def find(self, key: StepKey) -> Step | None:
-        """The step with that key; None if it no longer exists."""
-        place = self._places.get(key)
+        """The step with that key, also as records hold it; None if it no longer exists."""
+        place = self._places.get(self.key_of(key))
         return place[1] if place is not None else None
+
+    def key_of(self, recorded: tuple[str, str, int]) -> StepKey:
+        """The key of the step that a record names by section, text and occurrence; the record's own if it is gone."""
+        return self._keys.present(recorded)
 
     def step(self, number_or_text: str) -> Step:
         """The step with that number (`1.2`, or the list's own: `7`, `Step 7.5`) or text.

@@ -57,6 +57,7 @@ class ParseCache:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             # Not synced, unlike records: an incomplete file after a power cut is ignored.
             temporary = self._file.with_suffix(f".{os.getpid()}")
+            temporary.touch(0o600)  # it holds the whole list, which may be for its owner alone
             temporary.write_bytes(value)
             temporary.replace(self._file)
 

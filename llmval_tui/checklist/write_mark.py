@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from llmval_tui.checklist.edit import edit_document
-from llmval_tui.checklist.model import Checklist, Step, StepKey, parse
+from llmval_tui.checklist.model import Checklist, Step, parse
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmval_tui.actions.step_state import StepState, StepStatus, step_statuses, tick_counts, unreadable_records
-from llmval_tui.checklist.model import load
+from llmval_tui.checklist.model import Checklist, load
 from llmval_tui.console.options import checklist_path, config_folder, print_object, workspace_of
 from llmval_tui.export.open import CHANGED, INTACT, Archive, CheckedEntry
 from llmval_tui.export.signature import Signed, check
@@ -18,6 +18,7 @@ from llmval_tui.foundation.text import clean_line
 from llmval_tui.report.facts import ArtifactFacts, artifacts_of
 from llmval_tui.runs.evidence import ARCHIVED, MASKED, CheckedFile, check_ledger
 from llmval_tui.runs.store import Run, RunStore
+from llmval_tui.runs.tick_ledger import TickLine
 
 SIGNERS = "allowed_signers"  # in the folder of config.toml
 GOOD = (INTACT, ARCHIVED, MASKED)
@@ -206,6 +207,24 @@ def _with_runs(
     return _Report(name, source, runs, entries=entries, statement=statement, signed=signed, problems=problems)
 
 
+class _ItemsOfLists:
+    """The item of a line of the ledger, by its list: an older llmval recorded the secrets of an item, too."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._workspace = workspace
+        self._lists: dict[str, Checklist | None] = {}
+
+    def __call__(self, line: TickLine) -> object:
+        name = line.checklist or ""
+        if name not in self._lists:
+            try:
+                self._lists[name] = load(self._workspace / name) if name else None
+            except Refused:  # it is gone: then its items are those of the ledger
+                self._lists[name] = None
+        checklist = self._lists[name]
+        return line.checklist, *(checklist.key_of(line.key) if checklist is not None else line.key)
+
+
 def _verify_ticks(options: argparse.Namespace) -> int:
     """Hash the evidence of all ticks again.
 
@@ -217,7 +236,7 @@ def _verify_ticks(options: argparse.Namespace) -> int:
     """
     workspace = workspace_of(options)
     store = RunStore(workspace)
-    findings = check_ledger(store, remember=not options.readonly)
+    findings = check_ledger(store, remember=not options.readonly, item_of=_ItemsOfLists(workspace))
     kept = [finding for finding in findings if finding.state in (ARCHIVED, MASKED)]
     stale = [finding for finding in findings if finding.state not in GOOD]
     statuses = _statuses(options, store)

@@ -23,7 +23,7 @@ from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import TEMPORARY_PREFIX, read_lines, sha256_of, sync_folder, to_json
 from llmval_tui.foundation.paths import named_path, recorded_name
 from llmval_tui.foundation.redaction import redact, secrets_of
-from llmval_tui.runs.command_secrets import FILE as COMMAND_SECRETS
+from llmval_tui.runs.command_secrets import FILE, PARAMETERS
 from llmval_tui.runs.evidence import ARCHIVE_FOLDER, MASKED_FILES
 from llmval_tui.runs.store import RUNS_FOLDER, Run, RunStore
 
@@ -86,7 +86,7 @@ def content_of(store: RunStore, runs: Sequence[Run], *, whole: bool) -> Content:
         if run.alive():
             raise Refused(f"{run.id} is still running: export it after its end.")
         for path in _regular(run.folder, left_out):
-            if path.suffix != ".lock" and path.name != COMMAND_SECRETS:
+            if path.suffix != ".lock" and path.name not in (FILE, PARAMETERS):
                 files[f"{RUNS_FOLDER}/{run.id}/{recorded_name(str(path.relative_to(run.folder)))}"] = path
         _add_artifacts(run, store.workspace, files, left_out)
         name = run.intent.step.checklist

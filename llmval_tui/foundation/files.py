@@ -147,6 +147,19 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_owners_json(path: Path, value: object) -> None:
+    """Write a new file that only its owner may read, whatever the umask.
+
+    Raises:
+        OSError: it exists, or cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(to_json(value))
+        file.flush()
+        os.fsync(descriptor)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path`, or a link there, atomically by `value` as indented JSON; see `to_json`."""
     write_atomic(path, to_json(value, indent=True), follow=False)

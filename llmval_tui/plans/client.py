@@ -26,7 +26,7 @@ from llmval_tui.checklist.edit import check_writable
 from llmval_tui.checklist.entries import ON_FAIL, ON_FAIL_VALUES
 from llmval_tui.checklist.model import Checklist, Step
 from llmval_tui.foundation.errors import Refused
-from llmval_tui.foundation.files import write_json
+from llmval_tui.foundation.masked_text import without_secrets
 from llmval_tui.foundation.process import Identity
 from llmval_tui.foundation.text import utc_iso, utc_stamp
 from llmval_tui.plans.items import Expected, PlanItem
@@ -36,6 +36,7 @@ from llmval_tui.plans.records import (
     PlanIntent,
     PlannedStep,
     active_plan,
+    write_intent,
 )
 from llmval_tui.runs import client
 from llmval_tui.runs.inventory import gpu_inventory
@@ -233,9 +234,9 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
     planned = [
         PlannedStep(
             item.step.number,
-            *item.step.key,
+            *item.step.recorded_key,
             checked=item.step.checked,
-            expected=item.sentence,
+            expected=without_secrets(item.sentence),
             rests=list(item.rests),
             server=_address(item.proposal) if item.is_server and item.proposal is not None else None,
             stops=options.fail_fast or stops_on_failure(checklist, item.step),
@@ -244,7 +245,7 @@ def make_plan(checklist: Checklist, items: Sequence[PlanItem], workspace: Path, 
         for item in items
         if item.is_planned
     ]
-    write_json(folder / "plan.json", PlanIntent(1, folder.name, relative, planned, asdict(options), utc_iso()))
+    write_intent(folder, PlanIntent(1, folder.name, relative, planned, asdict(options), utc_iso()))
     return Plan(folder)
 
 

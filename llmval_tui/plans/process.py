@@ -19,7 +19,8 @@ from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.actions.steps.yardstick import YARDSTICK, propose_yardstick
 from llmval_tui.actions.tick_basis import ticks
 from llmval_tui.actions.yardstick.evidence import judged_result
-from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.checklist.model import Step, load
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.fleet.compare import nodes_to_repeat, record_repeat
 from llmval_tui.foundation.errors import ExitCode, Refused
 from llmval_tui.foundation.files import read_json, take_lock, write_json
@@ -35,6 +36,7 @@ from llmval_tui.plans.records import (
     PlanStatus,
     StepResult,
     exit_code_of,
+    recorded,
     workspace_lock,
 )
 from llmval_tui.plans.run_intents import intent_of, intent_of_repeat
@@ -58,7 +60,7 @@ class PlanProcess:
         self.intent = plan.intent
         self.workspace = plan.folder.parents[2]
         self.store = RunStore(self.workspace)
-        self.options = _options(self.intent.options)
+        self.options = _options(plan.options())
         self.status = PlanStatus(identity=Identity.of(os.getpid()))
         self._stop: str | None = None
         self._servers: dict[str, Run] = {}  # by the numbers of their steps
@@ -166,7 +168,8 @@ class PlanProcess:
         """
         self.status.cancelled = self._cancelled_by() is not None
         self.status.state, self.status.current, self.status.message = "finished", None, message
-        write_json(self._status_file, self.status)
+        write_json(self._status_file, recorded(self.status))
+        self.plan.forget_secrets()
 
     def ask_to_stop(self, number: int, _frame: object) -> None:
         self._stop = signal.Signals(number).name
@@ -174,16 +177,15 @@ class PlanProcess:
     def _carry_out(self, planned: PlannedStep, inventory: dict[str, Any]) -> StepResult | None:
         """One step from proposal to record; None if the plan was cancelled before the step began."""
         checklist = load(self.workspace / self.intent.checklist)  # read again: the operator may have edited it
-        key = StepKey(planned.section, planned.text, planned.occurrence)
-        step = checklist.find(key)
+        step = checklist.find(StepKey(planned.section, planned.text, planned.occurrence))
         if step is None:
             raise Refused(f"step {planned.number} ({planned.text[:60]}) is no longer in {checklist.path.name}.")
-        if step.checked and not planned.checked and planned.server is None and (backing := self._passed_run(key)):
+        if step.checked and not planned.checked and planned.server is None and (backing := self._passed_run(step)):
             # A run of an earlier plan has been settled in the meantime: its verdict is the result.
             return StepResult(
                 step.number, Outcome.PASS.value, backing.id, "completed by a run of an earlier plan", True
             )
-        run = None if planned.server is not None else self._running_run(key)
+        run = None if planned.server is not None else self._running_run(step)
         if run is None:
             if not self._wait_for_other_runs():
                 return None
@@ -310,24 +312,24 @@ class PlanProcess:
                 print(f"{other.id}: {refusal}", flush=True)
         return True
 
-    def _running_run(self, key: StepKey) -> Run | None:
+    def _running_run(self, step: Step) -> Run | None:
         """A running run of this step from an earlier plan: the plan waits for it and does not start a second one.
 
         A run with other options (a trial, say) does not count; the plan waits for it as for any other run.
         """
-        return next((run for run in self._runs_of_step(key) if run.alive() and self._has_our_options(run)), None)
+        return next((run for run in self._runs_of_step(step) if run.alive() and self._has_our_options(run)), None)
 
     def _has_our_options(self, run: Run) -> bool:
         intent = run.intent
         return (intent.preset, intent.tick) == (self.options.preset, self.options.tick)
 
-    def _passed_run(self, key: StepKey) -> Run | None:
-        newest = next(iter(self._runs_of_step(key)), None)
+    def _passed_run(self, step: Step) -> Run | None:
+        newest = next(iter(self._runs_of_step(step)), None)
         verdict = newest.verdict() if newest else None
         return newest if newest and verdict and ticks(newest, verdict) else None
 
-    def _runs_of_step(self, key: StepKey) -> list[Run]:
-        return self.store.of_step(*key, checklist=self.intent.checklist)
+    def _runs_of_step(self, step: Step) -> list[Run]:
+        return self.store.of_step((step.recorded_key, step.key), checklist=self.intent.checklist)
 
     def _cancelled_by(self) -> str | None:
         request = read_json(self.plan.cancel_file)
@@ -340,7 +342,7 @@ class PlanProcess:
     def _save(self) -> None:
         """Write the plan's progress. If that fails, go on: its runs have their own records."""
         try:
-            write_json(self._status_file, self.status)
+            write_json(self._status_file, recorded(self.status))
         except Refused as refusal:
             print(refusal, flush=True)
 

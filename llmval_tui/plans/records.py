@@ -1,13 +1,15 @@
 """Plans: the steps of one request, and their progress. Only one plan at a time works on a workspace."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from llmval_tui.foundation.errors import ExitCode, Refused
-from llmval_tui.foundation.files import is_locked
+from llmval_tui.foundation.files import is_locked, read_json, write_json, write_owners_json
+from llmval_tui.foundation.masked_text import MASK, without_secrets
 from llmval_tui.foundation.process import Identity, state_of
 from llmval_tui.foundation.record import read_record
+from llmval_tui.foundation.secret_names import secret_name
 from llmval_tui.runs import client
 from llmval_tui.runs.records import Outcome
 from llmval_tui.runs.store import plans_folder
@@ -50,6 +52,8 @@ class PlanIntent:
     created_utc: str
 
 
+OPTIONS = "options.secret.json"  # in the plan's folder; mode 0600
+
 # Results of steps without a verdict.
 BY_HAND, REFUSED, NOT_RUN, SKIPPED = "by hand", "refused", "not run", "skipped"
 
@@ -79,6 +83,28 @@ class PlanStatus:
     message: str | None = None  # why the plan as a whole failed
 
 
+def write_intent(folder: Path, intent: PlanIntent) -> None:
+    """Write `plan.json`. If values of placeholders are secrets, `OPTIONS` has them instead, for the plan's process.
+
+    Raises:
+        Refused: a file cannot be written.
+    """
+    values = intent.options.get("values") or {}
+    hidden = {name for name, value in values.items() if value and secret_name(name)}
+    shown = {name: MASK if name in hidden else without_secrets(value) for name, value in values.items()}
+    if shown != values:
+        write_owners_json(folder / OPTIONS, intent.options)
+        intent = replace(intent, options={**intent.options, "values": shown})
+    write_json(folder / "plan.json", intent)
+
+
+def recorded(status: PlanStatus) -> PlanStatus:
+    """The progress as its record has it: without secrets. A message may quote an item or a line of its output."""
+    results = [replace(one, message=without_secrets(one.message)) for one in status.results]
+    message = without_secrets(status.message) if status.message is not None else None
+    return replace(status, results=results, message=message)
+
+
 class Plan:
     """One plan folder, `artifacts/plans/<id>/`."""
 
@@ -97,6 +123,19 @@ class Plan:
         if intent is None:
             raise Refused(f"{self.folder} has no plan.json: move the folder away.")
         return intent
+
+    def options(self) -> dict[str, Any]:
+        """The request's options; a value of a placeholder that is a secret is known until the plan ends.
+
+        Raises:
+            Refused: the record is missing or damaged.
+        """
+        kept = read_json(self.folder / OPTIONS)
+        return kept if isinstance(kept, dict) else self.intent.options
+
+    def forget_secrets(self) -> None:
+        """Delete the values that are secrets, after the plan."""
+        (self.folder / OPTIONS).unlink(missing_ok=True)
 
     def status(self) -> PlanStatus:
         """The progress; a new `PlanStatus` before the first.

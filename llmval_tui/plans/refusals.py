@@ -8,11 +8,13 @@ from llmval_tui.actions.step_state import StepStatus, runs_by_step, step_statuse
 from llmval_tui.actions.tick_basis import Key
 from llmval_tui.checklist.model import Checklist
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import MASK
 from llmval_tui.plans.records import REFUSED, Plan
 from llmval_tui.runs.store import Run, RunStore, plans_folder, recorded_path, same_checklist
 
-# What a plan did with its items: their checklist, and for each item why it was refused, or None.
-_Results = tuple[str, Mapping[Key, str | None]]
+# What a plan did with its items: their checklist, for each item why it was refused, or None, and whether a key of them
+# has a mask in place of a secret, so that the list must say whose it is.
+_Results = tuple[str, Mapping[Key, str | None], bool]
 
 
 class Refusals:
@@ -49,10 +51,13 @@ class Refusals:
                 results = self._read(plan_id)
             if not same_checklist(results[0], name):
                 continue
-            for key in wanted & results[1].keys():
+            reasons = results[1]
+            if results[2]:
+                reasons = {checklist.key_of(key): reason for key, reason in reasons.items()}
+            for key in wanted & reasons.keys():
                 wanted.remove(key)
                 newest = next(iter(runs.get(key, ())), None)
-                reason = results[1][key]
+                reason = reasons[key]
                 # The ids of plans begin with their time. A killed plan may have left a run without a result.
                 if reason is not None and (newest is None or (newest.intent.plan_id or "") < plan_id):
                     found[key] = reason
@@ -63,14 +68,14 @@ class Refusals:
         try:
             status, intent = plan.status(), plan.intent
         except Refused:  # `llmval attach` names a damaged plan
-            return self._finished.setdefault(plan_id, ("", {}))
+            return self._finished.setdefault(plan_id, ("", {}, False))
         keys = {step.number: (step.section, step.text, step.occurrence) for step in intent.steps}
         results = {
             keys[one.number]: one.message if one.outcome == REFUSED and one.run_id is None else None
             for one in status.results
             if one.number in keys
         }
-        found = (intent.checklist, results)
+        found = (intent.checklist, results, any(MASK in key[0] or MASK in key[1] for key in results))
         if status.state == "finished":
             self._finished[plan_id] = found
         return found

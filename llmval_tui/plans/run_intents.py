@@ -12,6 +12,7 @@ from llmval_tui.actions.section_runs import SERVER_STOP
 from llmval_tui.actions.steps.server import SERVER_RUN
 from llmval_tui.fleet.launch import PARAMETER as FLEET
 from llmval_tui.foundation.errors import Refused
+from llmval_tui.foundation.masked_text import without_secrets
 from llmval_tui.foundation.text import utc_iso
 from llmval_tui.plans.records import Plan
 from llmval_tui.runs.command_secrets import with_secrets
@@ -46,14 +47,14 @@ def intent_of(
         v=1,
         run_id=new_run_id(step.number),
         action=proposal.action,
-        step=StepRef(step.number, *step.key, checklist=plan.intent.checklist),
+        step=StepRef(step.number, *step.recorded_key, checklist=plan.intent.checklist),
         commands=list(proposal.commands),
         cwd=str(context.workspace),
         created_utc=utc_iso(),
         artifacts=list(proposal.artifacts),
         tick=options.tick,
         preset=options.preset,
-        deviations=list(proposal.deviations),
+        deviations=[without_secrets(one) for one in proposal.deviations],
         telemetry=proposal.telemetry,
         params=params,
         plan_id=plan.id,

@@ -10,7 +10,8 @@ from llmval_tui.actions.command.runner_catalog import COLLECTIVE_SCHEMA
 from llmval_tui.actions.judges.load_test_result import LoadResult, read_result
 from llmval_tui.actions.section_runs import newest_of_each_step
 from llmval_tui.actions.step_state import StepStatus, unreadable_records
-from llmval_tui.checklist.model import Checklist, StepKey
+from llmval_tui.checklist.model import Checklist
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.paths import named_path
 from llmval_tui.foundation.text import utc_iso
@@ -112,6 +113,7 @@ def runs_for(store: RunStore, names: Sequence[str], checklist: Checklist | None)
         ref = run.intent.step
         same = checklist is None or same_checklist(ref.checklist, recorded_path(checklist.path, store.workspace))
         key = StepKey(ref.section, ref.text, ref.occurrence) if same else None
+        key = checklist.key_of(key) if key is not None and checklist is not None else key
         return positions.get(key, len(positions)), run.order
 
     return sorted(newest, key=position)
@@ -122,7 +124,7 @@ def _named(store: RunStore, name: str, checklist: Checklist | None) -> Run:
     if checklist is None:  # use the step numbers that the runs recorded
         runs = [run for run in store.runs() if run.intent.step.number == name]
     elif step is not None:
-        runs = store.of_step(*step.key, checklist=recorded_path(checklist.path, store.workspace))
+        runs = store.of_step((step.recorded_key, step.key), checklist=recorded_path(checklist.path, store.workspace))
         if not runs:  # do not fall back to run ids: 1.2 is also a part of the ids of 11.2
             lists = {run.intent.step.checklist for run in store.runs() if run.intent.step.number == name} - {""}
             other = f", or name another list with --checklist {' or '.join(sorted(lists))}" if lists else ""

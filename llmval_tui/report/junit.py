@@ -30,7 +30,8 @@ def junit(facts: ReportFacts) -> str:
     suites: dict[str, list[ElementTree.Element]] = {}
     left = list(facts.runs)
     for item in facts.steps:
-        own = [run for run in left if _key(run) == item.step.key and run.intent.step.checklist not in facts.other_lists]
+        mine = [run for run in left if run.intent.step.checklist not in facts.other_lists]
+        own = [run for run in mine if _step_of(run, facts) == item.step.key]
         left = [run for run in left if run not in own]
         cases = [_case(run, item.step.section) for run in own] or [_skipped(item)]
         suites.setdefault(item.step.section, []).extend(cases)
@@ -51,9 +52,10 @@ def junit(facts: ReportFacts) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{MARKER}\n{text}\n'
 
 
-def _key(run: RunFacts) -> tuple[str, str, int]:
+def _step_of(run: RunFacts, facts: ReportFacts) -> tuple[str, str, int]:
     ref = run.intent.step
-    return ref.section, ref.text, ref.occurrence
+    key = (ref.section, ref.text, ref.occurrence)
+    return facts.checklist.key_of(key) if facts.checklist is not None else key
 
 
 def _skipped(item: StepStatus) -> ElementTree.Element:

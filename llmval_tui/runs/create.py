@@ -1,6 +1,5 @@
 """Making a run: its id, its folder, `run.json` and the frozen scripts."""
 
-import os
 import secrets
 import time
 from dataclasses import replace
@@ -9,8 +8,8 @@ from pathlib import Path
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sync_folder, write_json
 from llmval_tui.foundation.text import utc_stamp
-from llmval_tui.runs.command_secrets import keep_secrets
-from llmval_tui.runs.records import Artifact, Command, FrozenScript, Intent
+from llmval_tui.runs.command_secrets import keep_parameters, keep_secrets, write_script
+from llmval_tui.runs.records import Artifact, Command, Intent
 from llmval_tui.runs.store import RUN_ID_PLACEHOLDER, RUN_PLACEHOLDER, Run, RunStore
 from llmval_tui.telemetry.process_ownership import is_node_folder
 
@@ -48,8 +47,8 @@ def write_run(folder: Path, intent: Intent) -> Run:
         folder.mkdir(parents=True, mode=0o700, exist_ok=is_node_folder(folder))  # a node says first what it is
         (folder / "logs").mkdir(exist_ok=True)  # logs may hold what a program should not have printed
         for script in (command.script for command in intent.commands if command.script is not None):
-            _write_script(folder / script.name, script)
-        write_json(folder / "run.json", replace(intent, commands=keep_secrets(folder, intent.commands)))
+            write_script(folder / script.name, script.text)
+        write_json(folder / "run.json", _recorded(folder, intent))
         sync_folder(folder.parent)
     except OSError as error:
         raise Refused(
@@ -58,13 +57,10 @@ def write_run(folder: Path, intent: Intent) -> Run:
     return Run(folder)
 
 
-def _write_script(path: Path, script: FrozenScript) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o500)  # whatever the umask: its owner may run it, nobody may change it
-        file.write(script.text.encode())
-        file.flush()
-        os.fsync(descriptor)
+def _recorded(folder: Path, intent: Intent) -> Intent:
+    """The intent for `run.json`, without secrets."""
+    commands, params = keep_secrets(folder, intent.commands), keep_parameters(folder, intent.params)
+    return replace(intent, commands=commands, params=params)
 
 
 def resolve_artifact(artifact: Artifact, run_id: str) -> Artifact:

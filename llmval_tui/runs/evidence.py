@@ -11,7 +11,7 @@ from llmval_tui.foundation.files import read_json, sha256_of, write_atomic, writ
 from llmval_tui.foundation.paths import recorded_name
 from llmval_tui.runs.records import Evidence
 from llmval_tui.runs.store import RunStore
-from llmval_tui.runs.tick_ledger import BY_HAND, RUN
+from llmval_tui.runs.tick_ledger import BY_HAND, RUN, TickLine
 
 ARCHIVE_FOLDER = "evidence"  # below the run folder
 ARCHIVED_BYTES = 5_000_000  # limit for one file
@@ -164,13 +164,21 @@ def archive_path(folder: Path, sha256: str) -> Path:
     return folder / ARCHIVE_FOLDER / f"{sha256}.json"
 
 
-def check_ledger(store: RunStore, *, remember: bool = False) -> list[CheckedFile]:
+def item_of(line: TickLine) -> object:
+    """What tells the lines of one item from those of others, without a look at the lists."""
+    return line.checklist, *line.key
+
+
+def check_ledger(
+    store: RunStore, *, remember: bool = False, item_of: Callable[[TickLine], object] = item_of
+) -> list[CheckedFile]:
     """Hash every file that the newest tick of each item names; an earlier tick of the same item no longer counts.
 
     Args:
+        item_of: what tells the lines of one item from those of others.
         remember: write the files that are intact to `verified.json`, so that a look knows their new time and inode.
     """
-    newest = {(line.checklist, *line.key): line for line in store.ticks.lines() if line.kind in (RUN, BY_HAND)}
+    newest = {item_of(line): line for line in store.ticks.lines() if line.kind in (RUN, BY_HAND)}
     checked, intact = [], []
     for line in newest.values():
         run_id = line.run_id or ""

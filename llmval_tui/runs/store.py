@@ -1,14 +1,17 @@
 """The run folders of a workspace, as they are read. Only `run.json`, which never changes, is cached."""
 
+import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import is_locked, read_json, sha256_of
 from llmval_tui.foundation.record import read_record
 from llmval_tui.foundation.text import counted
+from llmval_tui.runs.command_secrets import PARAMETERS, real_parameters
 from llmval_tui.runs.records import FrozenScript, Intent, State, Status, StepRef, Verdict
 from llmval_tui.runs.tick_ledger import TickLedger
 from llmval_tui.telemetry.process_ownership import is_node_folder, run_id_of
@@ -46,7 +49,7 @@ class Run:
 
     @property
     def intent(self) -> Intent:
-        """The content of `run.json`.
+        """The content of `run.json`; its params have their secrets until the run is judged.
 
         Raises:
             Refused: the folder has no readable `run.json`.
@@ -55,6 +58,8 @@ class Run:
             self._intent = read_record(Intent, self.folder / "run.json")
             if self._intent is None:
                 raise Refused(f"{self.folder} has no run.json: move the folder away.")
+            if os.path.exists(f"{self.folder}/{PARAMETERS}"):  # noqa: PTH110  (asked of thousands of runs)
+                self._intent = replace(self._intent, params=real_parameters(self.folder, self._intent.params))
         return self._intent
 
     @property
@@ -322,12 +327,17 @@ class RunStore:
         """The run with exactly this id, from the last `runs()`."""
         return self._known.get(run_id)
 
-    def of_step(self, section: str, text: str, occurrence: int, *, checklist: str) -> list[Run]:
-        """The runs of one step, newest first; `checklist` is a `recorded_path`."""
+    def of_step(self, keys: Collection[tuple[str, str, int]], *, checklist: str) -> list[Run]:
+        """The runs of one step, newest first.
+
+        Args:
+            keys: section, text and occurrence, as records may have them: without secrets, and as the list has them.
+            checklist: a `recorded_path`.
+        """
         return [
             run
             for run in self.runs()
-            if same_step(run.intent.step, section, text, occurrence)
+            if any(same_step(run.intent.step, *key) for key in keys)
             and same_checklist(run.intent.step.checklist, checklist)
         ]
 
@@ -363,10 +373,11 @@ def recorded_path(path: Path, workspace: Path) -> str:
     return str(absolute.relative_to(root)) if absolute.is_relative_to(root) else str(absolute)
 
 
-def intact(run: Run, script: FrozenScript) -> bool:
-    """Whether the file in the run folder still is the frozen script."""
+def intact(run: Run, script: FrozenScript, *, masked_too: bool = False) -> bool:
+    """Whether the file in the run folder still is the frozen script. `masked_too`: or that without its secrets."""
+    shown = hashlib.sha256(script.text.encode()).hexdigest()  # of a script without secrets, this is its own
     try:
-        return sha256_of(run.folder / script.name) == script.sha256
+        return sha256_of(run.folder / script.name) in ((script.sha256, shown) if masked_too else (script.sha256,))
     except OSError:
         return False
 

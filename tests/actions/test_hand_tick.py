@@ -16,7 +16,8 @@ from llmval_tui.actions.step_state import StepState, step_statuses
 from llmval_tui.checklist import edit
 from llmval_tui.checklist.edit import remove_leftovers
 from llmval_tui.checklist.ledger import entries
-from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.checklist.model import load
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.exchange import exchange
 from llmval_tui.runs.store import RunStore

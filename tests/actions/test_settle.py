@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from llmval_tui.actions import settle as settling
@@ -14,7 +15,9 @@ from llmval_tui.actions.api import Proposal
 from llmval_tui.actions.hand_tick import tick_by_hand
 from llmval_tui.actions.settle import settle, settle_all
 from llmval_tui.actions.step_state import StepState, step_statuses
-from llmval_tui.checklist.model import StepKey, load
+from llmval_tui.checklist.ledger import key_hash
+from llmval_tui.checklist.model import load
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import read_json, read_lines, try_lock, write_json
 from llmval_tui.runs import client
@@ -269,3 +272,34 @@ def test_a_verdict_is_written_once(workspace) -> None:
     assert text(workspace) == LIST
     write_json(run.folder / "status.json", {})
     assert outcome_of(run, workspace) is Outcome.FAIL
+
+
+def test_records_of_an_older_llmval_which_kept_secrets_still_back_their_ticks(workspace) -> None:
+    items = [f"x `y --api-key {key}`" for key in ("first-key-123", "second-key-45")]
+    workspace.write("list.md", "# L\n\n## 1. Part\n" + "".join(f"- [ ] {item}\n" for item in items))
+    source = (workspace.folder / "list.md").read_text()
+    proposal = Proposal("command", "", commands=(TRUE,), artifacts=(Artifact("artifacts/x.json"),), telemetry=False)
+    workspace.write("artifacts/x.json", "{}")
+    # `Workspace.run` names a step as the list does, with occurrence 1 for each of the two, as the older one did.
+    runs = [workspace.run(workspace.context(source, number), proposal) for number in ("1.1", "1.2")]
+    settle(runs[1], workspace.store)
+    checklist = load(workspace.folder / "list.md")
+    todo = workspace.folder / "docs" / "TODO.md"
+    old = [line.replace(key_hash(checklist.steps[1].recorded_key) + "#2", key_hash(checklist.steps[1].key) + "#1")
+           for line in todo.read_text().splitlines()]  # fmt: skip
+    todo.write_text("\n".join(old) + "\n")
+    lines = [line | {"text": items[1], "occurrence": 1} for line in read_lines(workspace.store.ledger)]
+    workspace.store.ledger.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+
+    store = RunStore(workspace.folder)
+    states = [(item.state, item.run and item.run.id) for item in step_statuses(checklist, store)]
+    assert states == [(StepState.JUDGING, runs[0].id), (StepState.EXIT_CODE, runs[1].id)]
+    # A new record replaces the old line, and neither has a secret.
+    tick_by_hand(workspace.folder / "list.md", checklist.steps[1].key, "seen", store)
+    settle(runs[0], store)
+    assert todo.read_text().count("llmval:item") == 2
+    assert not any(key in todo.read_text() for key in ("first-key", "second-key"))
+    new = workspace.store.ledger.read_text().splitlines()[len(lines) :]
+    assert len(new) == 3 and not any("first-key" in line or "second-key" in line for line in new)
+    now = [item.state for item in step_statuses(load(workspace.folder / "list.md"), RunStore(workspace.folder))]
+    assert now == [StepState.EXIT_CODE, StepState.BY_HAND]

@@ -63,7 +63,7 @@ def test_runs_of_a_step_and_of_a_section_are_those_of_the_list(workspace, lists)
     key = node.steps[0].key
     for checklist, run in ((node, mine), (rack, others)):
         name = f"docs/{checklist.path.name}"
-        assert [found.id for found in workspace.store.of_step(*key, checklist=name)] == [run.id]
+        assert [found.id for found in workspace.store.of_step([key], checklist=name)] == [run.id]
         found = section_runs(workspace.store, checklist, "1. Part", COMMAND_ACTIONS)
         assert [run.id for run in found] == [run.id]
 

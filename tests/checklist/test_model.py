@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmval_tui.checklist.model import Checklist, StepKey, load, parse
+from llmval_tui.checklist.model import Checklist, load, parse
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 
 NAME = Path("list.md")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from llmval_tui.checklist.model import StepKey, load, parse
+from llmval_tui.checklist.model import load, parse
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.checklist.write_mark import safe_for_comment, set_mark
 from llmval_tui.foundation.errors import Refused
 from tests.checklist.test_model import markdown_pieces

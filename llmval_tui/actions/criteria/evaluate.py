@@ -6,7 +6,6 @@ a log that is longer than what is read, unless what was read decides.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +35,7 @@ def criteria_gates(
     """One gate for each criterion. `own_metrics` are those of llmval's own judges, with the unit in the name."""
     sources = Sources(run)
     results = Results(run, own_metrics or {})
-    return [_without_secrets(_gate(run, sources, results, one)) for one in criteria]
-
-
-def _without_secrets(gate: Gate) -> Gate:
-    """The gate as records may show it: it quotes lines of the output."""
-    from llmval_tui.foundation.redaction import redact_text  # slow to import, and most items have no criterion
-
-    return replace(gate, measured=redact_text(gate.measured), reason=redact_text(gate.reason))
+    return [_gate(run, sources, results, one) for one in criteria]
 
 
 def _gate(run: "Run", sources: Sources, results: Results, one: Criterion) -> Gate:

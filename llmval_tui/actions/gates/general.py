@@ -18,7 +18,11 @@ def script_evidence(run: Run) -> list[Evidence]:
     """The frozen scripts of the run: what ran is a part of the proof."""
     scripts = [command.script for command in run.intent.commands if command.script is not None]
     root = run.workspace.resolve()
-    return [evidence_of((run.folder / script.name).resolve(), root) for script in scripts if intact(run, script)]
+    return [
+        evidence_of((run.folder / script.name).resolve(), root)
+        for script in scripts
+        if intact(run, script, masked_too=True)
+    ]
 
 
 def general_gates(run: Run) -> tuple[list[Gate], list[Evidence]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.review.model import Answer, Decision
 from llmval_tui.actions.review.questions import comment_hash, item_sha256, scripts_of, written_commands
+from llmval_tui.foundation.masked_text import without_secrets
 
 if TYPE_CHECKING:
     from llmval_tui.actions.api import Proposal
@@ -23,6 +24,8 @@ def answer_to(
 ) -> Answer:
     """The answer to the open question of a proposal. `in_list`: it goes into the list as an llmval comment."""
     scripts = scripts_of(proposal.commands, workspace) if decision is Decision.RUN else {}
-    commands = written_commands(proposal.reading) if decision is Decision.RUN else ()
+    commands = tuple(map(without_secrets, written_commands(proposal.reading))) if decision is Decision.RUN else ()
     sha256 = comment_hash(step, proposal.reading, scripts, decision) if in_list else item_sha256(step)
-    return Answer(*step.key, decision, sha256, commands, scripts, by, when, in_list)
+    key, was = step.recorded_key, step.key
+    replaces = None if key == was else was
+    return Answer(*key, decision, sha256, commands, scripts, by, when, in_list, replaces)

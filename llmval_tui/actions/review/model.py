@@ -25,17 +25,22 @@ class Answer:
     """The answer to the question of one item."""
 
     section: str
-    item: str  # the item's text, `Step.text`
+    item: str  # the item's text without secrets, see `Step.recorded_key`; an older llmval wrote `Step.text`
     occurrence: int
     decision: Decision
     sha256: str  # SHA-256 of the item's text, see `questions.item_sha256`
-    commands: tuple[str, ...] = ()  # as the item wrote them
+    commands: tuple[str, ...] = ()  # as the item wrote them, without secrets
     scripts: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of each script file by its path
     by: str = ""
     when: str = ""  # UTC
     in_list: bool = (
         False  # an llmval comment of the item holds it; then `sha256` is short, see `questions.comment_hash`
     )
+    replaces: tuple[str, str, int] | None = None  # the key of an answer that an older llmval wrote for the item
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.section, self.item, self.occurrence
 
 
 @dataclass(frozen=True, slots=True)

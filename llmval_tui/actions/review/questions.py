@@ -20,6 +20,7 @@ from llmval_tui.actions.review.read_only import may_change_code
 from llmval_tui.actions.review.wrappers import name_of
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.files import sha256_of
+from llmval_tui.foundation.masked_text import MASK, without_secrets
 from llmval_tui.foundation.paths import bundled
 from llmval_tui.runs.store import RUN_PLACEHOLDER
 
@@ -111,7 +112,7 @@ def answer_for(step: "Step", settings: ListSettings) -> Answer | None:
     Raises:
         Refused: both have one, or the comment's is invalid.
     """
-    in_file = next((one for one in settings.answers if (one.section, one.item, one.occurrence) == step.key), None)
+    in_file = _in_file(step, settings)
     said = step.directives.get("answer")
     if said is None:
         return in_file
@@ -126,6 +127,13 @@ def answer_for(step: "Step", settings: ListSettings) -> Answer | None:
         *step.key, Decision(said), given,
         by=step.directives.get("by", ""), when=step.directives.get("on", ""), in_list=True,
     )  # fmt: skip
+
+
+def _in_file(step: "Step", settings: ListSettings) -> Answer | None:
+    answers = {one.key: one for one in settings.answers}
+    if any(MASK in one.item or MASK in one.section for one in settings.answers):  # else no patterns are needed
+        return answers.get(step.recorded_key) or answers.get(step.key)
+    return answers.get(step.key)
 
 
 def decided(step: "Step", settings: ListSettings) -> Answer | None:
@@ -159,7 +167,8 @@ def _changed_since(answer: Answer, step: "Step", reading: "Reading | None", scri
         return "the item has changed since"
     if answer.decision is not Decision.RUN:
         return None
-    if answer.commands != written_commands(reading):
+    written = written_commands(reading)  # `sha256` holds for their secrets
+    if answer.commands != written and answer.commands != tuple(map(without_secrets, written)):
         return "its commands are read differently now"
     if scripts != answer.scripts:
         changed = sorted(path for path in {*scripts, *answer.scripts} if scripts.get(path) != answer.scripts.get(path))

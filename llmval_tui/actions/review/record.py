@@ -4,7 +4,7 @@ Comments and the order of a TOML file that a person edited are kept.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,9 @@ def _put(entries: Any, answer: Answer) -> None:
     """Replace the entry of the same item, or append one."""
     import tomlkit
 
-    key = (answer.section, answer.item, answer.occurrence)
-    table = next((one for one in entries if (one["section"], one["item"], one.get("occurrence", 1)) == key), None)
+    if answer.replaces is not None:
+        _remove(entries, {answer.replaces})
+    table = next((one for one in entries if _key(one) == answer.key), None)
     if table is None:
         table = tomlkit.table()
         entries.append(table)
@@ -84,6 +85,16 @@ def _put(entries: Any, answer: Answer) -> None:
             table[name] = array.multiline(True)
         else:
             table[name] = value
+
+
+def _key(table: Any) -> tuple[str, str, int]:
+    return table["section"], table["item"], table.get("occurrence", 1)
+
+
+def _remove(entries: Any, keys: Collection[tuple[str, str, int]]) -> None:
+    for index in reversed(range(len(entries))):
+        if _key(entries[index]) in keys:
+            del entries[index]
 
 
 def write_into_list(path: Path, step: Step, answer: Answer) -> None:
@@ -115,7 +126,7 @@ def forget_answers(checklist: Path, workspace: Path, steps: Sequence[Step]) -> N
     Raises:
         Refused: one of the two cannot be parsed or written.
     """
-    keys = {tuple(step.key) for step in steps}
+    keys = {key for step in steps for key in (step.key, step.recorded_key)}
     path = settings_path(checklist)
     if path.exists():
         import tomlkit
@@ -124,11 +135,7 @@ def forget_answers(checklist: Path, workspace: Path, steps: Sequence[Step]) -> N
             text = data.decode("utf-8")
             parse_settings(text, path, workspace)
             document = tomlkit.parse(text)
-            entries: Any = document.get("answer", [])
-            for index in reversed(range(len(entries))):
-                one = entries[index]
-                if (one["section"], one["item"], one.get("occurrence", 1)) in keys:
-                    del entries[index]
+            _remove(document.get("answer", []), keys)
             return document.as_string().encode()
 
         edit_document(path, change, "the file beside the list")

@@ -121,14 +121,14 @@ def _required(context: Context) -> list[Run]:
     if not steps:
         raise Refused("the section has no item with a run to wait for: tick this one with a note.")
     newest = {
-        (run.intent.step.text, run.intent.step.occurrence): run
+        context.checklist.key_of((run.intent.step.section, run.intent.step.text, run.intent.step.occurrence)): run
         for run in newest_of_each_step(
             section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS)
         )
     }
     found = []
     for step in steps:
-        run = newest.get((step.text, step.occurrence))
+        run = newest.get(step.key)
         if run is None:
             raise NotYet(f"item {step.number} has not run yet; this item is recorded after it passes.")
         verdict = run.verdict()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from llmval_tui.actions.headline import Figure, headline
 from llmval_tui.actions.step_state import StepState, StepStatus
 from llmval_tui.actions.tick_basis import Key
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.runs.records import Outcome, State, Verdict
 from llmval_tui.runs.store import Run

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.step_state import StepState
-from llmval_tui.checklist.model import Step, StepKey
+from llmval_tui.checklist.model import Step
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.terminal.glyphs import QUEUED, STEP_SIGNS, Sign
 from llmval_tui.tui.data.history import TelemetryHistory
 from llmval_tui.tui.data.messages import Messages

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmval_tui.actions.step_state import StepStatus
-from llmval_tui.checklist.model import Checklist, StepKey
+from llmval_tui.checklist.model import Checklist
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.runs.hindrances import Hindrance
 from llmval_tui.tui.data.run_history import RunRow, StepFacts
 from llmval_tui.tui.data.services import ServiceLine

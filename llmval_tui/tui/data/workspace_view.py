@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from llmval_tui.actions.step_state import runs_by_step, unreadable_records
 from llmval_tui.actions.tick_basis import Key
-from llmval_tui.checklist.model import Checklist, Step, StepKey, load
+from llmval_tui.checklist.model import Checklist, Step, load
 from llmval_tui.checklist.parse_cache import ParseCache
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.records import active_plan
 from llmval_tui.plans.refusals import Refusals, item_statuses
@@ -140,8 +141,9 @@ class Workspace:
             over = {result.number for result in status.results} | {status.current}
             # The result of a server comes after those of the items that rest on it.
             over |= {s.step.number for s in steps if s.run is not None and _serves(s.run, plan.id)}
-            wanted = {(s.section, s.text, s.occurrence): s.number for s in plan.intent.steps if s.number not in over}
-            queued = frozenset(s.step.number for s in steps if tuple(s.step.key) in wanted)
+            planned = [s for s in plan.intent.steps if s.number not in over]
+            wanted = {snapshot.checklist.key_of((s.section, s.text, s.occurrence)) for s in planned}
+            queued = frozenset(s.step.number for s in steps if s.step.key in wanted)
         waiting = [s for s in steps if s.run is not None and s.verdict is None and s.problem is None]
         running = [s.run for s in waiting if s.run is not None and s.run.alive()]
         active = tuple(run.id for run in running)

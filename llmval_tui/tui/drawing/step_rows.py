@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from llmval_tui.actions.headline import Figure
 from llmval_tui.actions.step_state import TICK_STATES, StepState, StepStatus
-from llmval_tui.checklist.model import Section, Step, StepKey
+from llmval_tui.checklist.model import Section, Step
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.terminal.cell_width import cell_len
 from llmval_tui.terminal.format import fit, number, short_age, took, wrap
 from llmval_tui.terminal.glyphs import Glyphs

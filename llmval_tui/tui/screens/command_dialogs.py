@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from llmval_tui.checklist.model import Step, StepKey
+from llmval_tui.checklist.model import Step
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.items import Expected
 from llmval_tui.runs.records import Verdict

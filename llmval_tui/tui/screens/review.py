@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from llmval_tui.actions.review.describe import describe
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.items import Expected, PlanItem
 from llmval_tui.tui.cli_client import CommandClient, CommandResult

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.plans.items import Expected, PlanItem, listed
 from llmval_tui.tui.cli_client import argv_for_run
@@ -171,4 +171,4 @@ def _left_out(items: Sequence[PlanItem]) -> list[str]:
 
 def _said(item: PlanItem) -> tuple[object, ...]:
     deviations = item.proposal.deviations if item.proposal else ()
-    return item.step.key, item.step.number, item.step.fingerprint, item.expected, item.sentence, deviations
+    return item.step.key, item.step.number, item.step.said, item.expected, item.sentence, deviations

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from textual import events
 
-from llmval_tui.checklist.model import StepKey
+from llmval_tui.checklist.step_keys import StepKey
 from llmval_tui.tui.data.screen_state import ORDERS, ScreenState
 from llmval_tui.tui.drawing.rows import Row
 from llmval_tui.tui.drawing.step_rows import StepRows, head_rows, section_of, step_rows
