@@ -30,7 +30,7 @@ _WORDS = re.compile(
     rb"AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{40,}|"
     rb"wandb_v1_[A-Za-z0-9_-]{20,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]+){0,2}|"
     rb"\d{8,10}:AA[A-Za-z0-9_-]{32,}|[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}|"
-    rb"(?:ntn|secret)_(?=[A-Za-z0-9_]*\d)[A-Za-z0-9_]{38,}|figd_[A-Za-z0-9_-]{20,}|pul-[0-9a-f]{40}|"
+    rb"(?:ntn|secret)_(?=[A-Za-z0-9_]*\d)[A-Za-z0-9_]{38,}(?:\.[A-Za-z0-9]{24,})?|ms-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|figd_[A-Za-z0-9_-]{20,}|pul-[0-9a-f]{40}|"
     rb"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{40,}|dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{20,}|"
     rb"sntry[su]_[A-Za-z0-9+/=_-]{30,}|NRAK-[A-Z0-9]{20,}|fw_[A-Za-z0-9]{20,}|lsv2_[ps][tk]_[0-9a-f_]{32,}|"
     rb"rpa_[A-Za-z0-9]{20,}|xox[cd]-[A-Za-z0-9%+/=-]{20,}|ATBB[A-Za-z0-9_=.-]{24,}|ATATT[A-Za-z0-9_=.-]{30,}|"
@@ -106,6 +106,7 @@ BESIDE = tuple((words, re.compile(_linear(pattern))) for words, pattern in (
     ((b"bearer",),
      rb"\b[Bb]earer[ ]+((?=[A-Za-z0-9._~+/=-]*[0-9=._~+/-])[A-Za-z0-9._~+/=-]{8,}|[A-Za-z0-9._~+/=-]{20,})"),
     ((b"machine",), rb"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+([^\s\"'\\]+)"),
+    ((b"bindpw", b"authtok"), rb"\b(?:bindpw[ \t]+|ldap_default_authtok[ \t]*=[ \t]*)([^\s\"'\\]+)"),
     ((b"login",), rb"(?i)\blogin\s+\S+\s+password\s+([^\s\"'\\]{4,})"),
     ((b"identified",), rb"(?i)\bidentified\s+by\s+\\*['\"]([^'\"\\\r\n]+)"),
     ((b"thin:",), rb"(?i)\bthin:[^/\s@]+/([^@\s]+)@"),
@@ -113,7 +114,8 @@ BESIDE = tuple((words, re.compile(_linear(pattern))) for words, pattern in (
     ((), rb"(?m)^[\w.*-]+:(?:\d{2,5}|\*):[\w*-]+:[\w*-]+:([^\s:/]{4,})$"),  # a line of .pgpass
     ((b"wandb",), rb"\bwandb\s+login\s+(?:--\S+\s+)*([0-9a-f]{32,}|[A-Za-z0-9_-]{36,})"),
     ((b"curl", b"wget", b"http"),
-     rb"\b(?:curl|wget|http)\b[^\r\n]*?\s(?:-u|-U|--(?:proxy-)?user)[ =]{0,24}\\*[\"']?[^\s:\"'\\]+:([^\s\"'\\]+)"),
+     (rb"\b(?:curl|wget|http)\b[^\r\n]*?\s(?:-[A-Za-z]{0,8}[uU]|--(?:proxy-)?user)[ =]{0,24}\\*[\"']?"
+     rb"[^\s:\"'\\]+:([^\s\"'\\]+)")),
     ((b"sshpass",), rb"\bsshpass\s+-p\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
     ((b"ipmitool",), rb"\bipmitool\b[^\r\n;|&]*?\s-P\s{0,24}\\*[\"']?([^\s\"'\\]+)"),
     ((b"redis-cli",), rb"\bredis-cli\b[^\r\n;|&]*?\s-a\s{0,24}\\*[\"']?([^\s\"'\\]+)"),

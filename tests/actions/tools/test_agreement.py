@@ -35,12 +35,22 @@ JOB = {
     {"duration": float("nan")}, {"duration": 0}, {"duration": -5.0}, {"duration": None}, {"duration": 1.0377},
     {"total_output_tokens": 2400}, {"request_throughput": 289.0}, {"output_throughput": 2312.0},
     {"total_token_throughput": 7.1}, {"ttfts": [-1.0] * 30}, {"ttfts": [0.0] * 30}, {"latencies": [0.001] * 30},
+    {"mean_ttft_ms": 0.5}, {"mean_e2el_ms": 1.0}, {"p99_ttft_ms": 0.001}, {"p99_tpot_ms": 0.0001},
+    {"failed": -1}, {"total_input_tokens": -5}, {"request_goodput": 1e6}, {"itls": [[-1.0]] * 30},
     {"output_lens": [0] * 30, "total_output_tokens": 0, "output_throughput": 0.0, "total_token_throughput": 47.98},
 ], ids=str)  # fmt: skip
 def test_a_result_of_vllm_that_contradicts_itself_is_no_pass(change: dict[str, Any], tmp_path: Path) -> None:
     assert outcome(read(VLLM, "vllm_serve_good.json")) is Outcome.PASS
     result = read(VLLM, changed("vllm_serve_good.json", tmp_path / "r.json", lambda value: value.update(change)))
     assert outcome(result) in UNJUDGED
+
+
+@pytest.mark.parametrize("percentiles", [{"50": 9.0, "99": 0.1}, {"50": 0.1, "99": 0.1}, {"50": "2"}], ids=str)
+def test_percentiles_that_the_latencies_of_vllm_cannot_have_are_no_pass(percentiles: Any, tmp_path: Path) -> None:
+    command = "vllm bench latency --output-json a.json"
+    assert outcome(read(command, "vllm_latency.json")) is Outcome.PASS
+    change = lambda value: value.update({"percentiles": percentiles})  # noqa: E731
+    assert outcome(read(command, changed("vllm_latency.json", tmp_path / "r.json", change))) in UNJUDGED
 
 
 def test_embeddings_have_no_tokens_and_no_first_one(tmp_path: Path) -> None:

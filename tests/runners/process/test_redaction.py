@@ -139,6 +139,17 @@ def test_a_user_with_a_password_and_one_with_a_group() -> None:
         assert redact_text(line) == line
 
 
+@pytest.mark.parametrize(("line", "secret"), [
+    ("curl -sku root:hunter22 https://bmc/redfish/v1", "hunter22"),
+    ("modelscope login ms-0a1b2c3d-1234-4321-abcd-0123456789ab", "0a1b2c3d-1234-4321-abcd-0123456789ab"),
+    ("secret_my1key_0123456789abcdef0123456789abcdef.Zq7vR2mK9xTb4LwNXk8pZq7v", "Zq7vR2mK9xTb4LwNXk8pZq7v"),
+    ("bindpw hunter22", "hunter22"),
+    ("ldap_default_authtok = hunter22", "hunter22"),
+])  # fmt: skip
+def test_a_secret_among_short_flags_and_in_files_of_ldap(line: str, secret: str) -> None:
+    assert secret not in redact_text(line)
+
+
 def test_an_object_in_a_secret_object_is_looked_through_once() -> None:
     """What is masked stays the same: the outer object has all values of the inner one."""
     assert redact_text('{"passwords": {"passwords": {"me": "a1b2c3d4e5"}}}').count("*") == 10

@@ -9,6 +9,7 @@ import posixpath
 import re
 from abc import abstractmethod
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from llmval_tui.actions.request_records import Record
@@ -45,6 +46,7 @@ _STATED = {
     "total_throughput": "total_token_throughput",
 }
 _NO_TOKENS = ("embedding", "pooling", "rerank", "classify", "infinity")  # backends whose answers are no text
+CONTRADICTS = "the file contradicts itself, so its figures are not valid"
 _OLD = "the file has no queue_times: vLLM 0.32 and later write them"
 
 
@@ -111,6 +113,8 @@ class VllmServe(Tool):
             claims += (Claim("output tokens", number(value.get("total_output_tokens")), tokens),)
         backend = f"{value.get('backend')} {value.get('endpoint_type')}"
         generates = not any(word in backend for word in _NO_TOKENS)
+        if records is not None and generates:
+            claims += tuple(_means(value, records))
         facts = LoadFacts(
             tool=self.name,
             asked=max(asked, wanted or 0),
@@ -131,9 +135,11 @@ class VllmServe(Tool):
             timed=True,
             answers=count(value.get("total_output_tokens")) if generates else None,
         )
-        return load_result(
-            facts, [format_gate(self, f"its result has no version; the keys are those of {self.versions}")]
-        )
+        gates = [format_gate(self, f"its result has no version; the keys are those of {self.versions}")]
+        wrong = _impossible(value, completed)
+        if wrong:
+            gates.append(Gate("statistics", Outcome.INVALID, wrong, "figures that can be", CONTRADICTS))
+        return load_result(facts, gates)
 
     def _printed(self, left: LeftFiles) -> ToolResult:
         """The counts that the command prints at its end."""
@@ -182,6 +188,11 @@ class TrtllmServe(VllmServe):
 
     name = "tensorrt_llm benchmark_serving"
     versions = "1.0"
+
+
+def _within(found: list[float], latencies: list[float]) -> bool:
+    """Whether percentiles lie between the least and the greatest of the values, within a thousandth."""
+    return min(latencies) * 0.999 <= found[0] and found[-1] <= max(latencies) * 1.001
 
 
 def count_of(text: str | None) -> int | None:
@@ -235,6 +246,34 @@ def _records(value: dict[str, Any], *, closed_loop: bool) -> tuple[list[Record] 
         first, last = (start + ttft, start + latency) if failure is None else (None, None)
         found.append(Record(due, start, first, last, int(length), failure))
     return found, ""
+
+
+def _means(value: dict[str, Any], records: list[Record]) -> list[Claim]:
+    """The stated means in ms against the times of the completed requests, from their dispatch, as vLLM counts them."""
+    done = [record for record in records if record.done]
+    first = [1e3 * record.ttft_s for record in done if record.ttft_s is not None]
+    whole = [1e3 * (record.last_s - record.dispatch_s) for record in done if record.last_s is not None]
+    return [
+        Claim(key, number(value.get(key)), fmean(times) if times else None)
+        for key, times in (("mean_ttft_ms", first), ("mean_e2el_ms", whole))
+    ]
+
+
+def _impossible(value: dict[str, Any], completed: int) -> str:
+    """What the file states that no run can have; "" if there is nothing of the kind."""
+    for name in ("failed", "total_input_tokens", "total_output_tokens"):
+        if (found := number(value.get(name))) is not None and found < 0:
+            return f"{name} is {found:g}"
+    for name in ("ttft", "tpot", "itl", "e2el"):
+        median, p99 = number(value.get(f"median_{name}_ms")), number(value.get(f"p99_{name}_ms"))
+        if median is not None and p99 is not None and p99 < median - 0.01:
+            return f"p99_{name}_ms is {p99:g}, below the median of {median:g}"
+    if any(gap < 0 for gap in _gaps(value) or ()):
+        return "itls has times below 0"
+    seconds, good = number(value.get("duration")), number(value.get("request_goodput"))
+    if good is not None and seconds and seconds > 0 and good > 1.01 * completed / seconds + 0.01:
+        return f"request_goodput is {good:g} requests/s, more than were completed"
+    return ""
 
 
 def _gaps(value: dict[str, Any]) -> list[float] | None:
@@ -345,5 +384,9 @@ class VllmLatency(_VllmOffline):
         mean = sum(latencies) / len(latencies)
         good = stated is not None and abs(stated - mean) <= 0.01 * mean
         measured = f"mean {mean:.3f} s from the list, {stated} stated"
+        shares = value.get("percentiles")
+        found = numbers([*shares.values()]) if isinstance(shares, dict) else []
+        if found is None or found != sorted(found) or (found and not _within(found, latencies)):
+            good, measured = False, "percentiles that the listed latencies cannot have"
         gates.append(Gate("totals", Outcome.PASS if good else Outcome.INVALID, measured, "both are equal within 1 %"))
         return ToolResult(gates, metrics, f"{self.name}: mean {mean * 1e3:.1f} ms over {len(latencies)} batches")

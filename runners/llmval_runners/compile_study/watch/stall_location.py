@@ -136,7 +136,7 @@ _DRIVER_CALLS = rf"^({'|'.join(_DRIVER_START)}|synchronize|wait_event|empty_cach
 _WORKER_WAITS = r"^(wait|_wait_futures|result|load_by_key_path|wait_for_compile|_communicate|communicate)$"
 _AOT_RUNTIME = r"^(call_func_at_runtime_with_args|call_and_expect_output_aliases)$"
 _COLLECTIVE_NAMES = (
-    r"wait_tensor|rendezvous|barrier|all_?reduce|all_?gather|reduce_scatter|broadcast|all_?to_?all|"
+    r"wait_tensor|wait_for_unshard|rendezvous|barrier|all_?reduce|all_?gather|reduce_scatter|broadcast|all_?to_?all|"
     r"^(_verify_params?_|_sync_module_states|_sync_params|_sync_(module_)?buffers|_coalesced|all_to|isend|irecv|batch_isend)"
 )
 _IMPORT_READS = (
@@ -168,11 +168,16 @@ _RULE_TABLE: tuple[tuple[str, str | None, str], ...] = (
     (r"torch/_inductor/(autotune_process|select_algorithm|runtime/benchmarking|autoheuristic)", None, AUTOTUNE),
     (r"triton/testing|triton/runtime/autotuner", None, AUTOTUNE),
     (r"torch/_inductor/", r"^(?!.*cache).*([Aa]utotun|[Bb]enchmark|coordinate_descent)", AUTOTUNE),
+    (r"torch/_inductor/scheduler", r"^speedup_by_(fusion|combo_kernel)$", AUTOTUNE),  # runs what it may fuse
     (r"torch/_inductor/runtime/triton_heuristics", r"^(bench|benchmark_.*|autotune_.*)$", AUTOTUNE),
     # Waits for a compiler in another process.
     (r"torch/_inductor/compile_worker", None, WORKER),
     (r"torch/_inductor/(async_compile|codecache)", _WORKER_WAITS, WORKER),
-    (r"torch/_inductor/(async_compile|codecache)", r"^(process_pool|warm_pool|shutdown_compile_workers)$", WORKER),
+    (
+        r"torch/_inductor/(async_compile|codecache)",
+        r"^(process_pool|warm_pool|wait_pool_ready|shutdown_compile_workers)$",
+        WORKER,
+    ),
     (r"torch/_inductor/cpp_builder", None, WORKER),
     (r"torch/_inductor/cpu_vec_isa", r"^(check_build|_probe_load)$", WORKER),  # builds and loads a test program
     (r"triton/(compiler|backends)/|triton/runtime/build", None, TRITON),

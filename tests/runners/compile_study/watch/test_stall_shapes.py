@@ -195,6 +195,12 @@ SHAPES: dict[str, tuple[str, list[int], list[dict[str, Any]]]] = {
     "computes in the user's code": ("unknown", [0], [rank(USER, process=SPINS)]),
     "computes in a function named load": ("unknown", [0], [rank("load /study/data.py", process=SPINS)]),
     "reads a file": ("io", [0], [rank("load /study/data.py")]),
+    "wait until the workers are ready": ("compile_worker", [0], [
+        rank(*FUTURE, "wait_pool_ready torch/_inductor/async_compile.py", *INDUCTOR)]),
+    "choice of a fusion by its time": ("autotune", [0], [
+        rank("speedup_by_fusion torch/_inductor/scheduler.py", "fuse_nodes torch/_inductor/scheduler.py", *INDUCTOR)]),
+    "parameters of FSDP": ("collective", [], [
+        rank("wait_for_unshard torch/distributed/fsdp/_fully_shard/_fsdp_param_group.py", collectives=OPEN)] * 2),
     "zombie": ("gone", [0], [rank(process={"state": "Z"})]),
     "traced": ("stopped", [0], [rank(process={"state": "t"})]),
 }  # fmt: skip
