@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.errors import NoWidget
 from textual.notifications import SeverityLevel
 from textual.timer import Timer
 
@@ -20,7 +22,7 @@ from llmval_tui.tui.cli_client import CliClient, CommandClient
 from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace, propose
 from llmval_tui.tui.drawing.terminal_screen import TerminalScreen
-from llmval_tui.tui.key_queue import KeyQueue
+from llmval_tui.tui.key_queue import ClickedKey, KeyQueue
 from llmval_tui.tui.key_time import SWITCH_S, YIELD_S, KeyTime
 from llmval_tui.tui.screens.main import MainScreen
 from llmval_tui.tui.settings import LaunchSettings
@@ -56,6 +58,7 @@ class Dashboard(ThemedApp):
 
     CSS_PATH = "app.tcss"
     TITLE = "llmval"
+    ALLOW_SELECT = False  # Textual's selection of text: a press on a widget that was just removed would end everything
     ENABLE_COMMAND_PALETTE = False  # Textual's own; `screens/palette.py` replaces it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "leave", show=False, priority=True),
@@ -182,6 +185,10 @@ class Dashboard(ThemedApp):
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Resize):
             self.terminal_screen.forget()  # the terminal may have moved its lines
+        if isinstance(event, events.InputEvent) and not self.is_running:
+            return  # it closes, and its screens are gone
+        if isinstance(event, events.AppBlur) or (isinstance(event, events.MouseEvent) and self._misses(event)):
+            return  # Textual would take the focus away: an open prompt would go, and keys would do nothing
         if isinstance(event, events.Key) and not event.is_forwarded:
             if self.screen is self.main:
                 self.main.end_notice()
@@ -190,12 +197,24 @@ class Dashboard(ThemedApp):
         else:
             await super().on_event(event)
 
+    def _misses(self, event: events.MouseEvent) -> bool:
+        """Whether there is no widget under the mouse: a dialog is not laid out yet, or the terminal was larger."""
+        if event.is_forwarded or self.mouse_captured is not None:
+            return False
+        try:
+            self.get_widget_at(event.x, event.y)
+        except NoWidget:
+            return True
+        return False
+
     async def _deliver(self, key: events.Key) -> None:
         """Let a key take effect.
 
         Textual hands it from the focused widget up to the application, a message for each ancestor, and only then looks
         for its action. In between, busy threads get the interpreter. Panes take no keys themselves.
         """
+        if isinstance(key, ClickedKey) and self.screen is not self.main:
+            return  # a dialog has opened since: what was clicked below it is no answer
         in_pane = self.screen is self.main and isinstance(self.focused, ScrollPane)
         if not (in_pane and await run_bound_action(self, key.key)):
             await super().on_event(key)
@@ -211,6 +230,10 @@ class Dashboard(ThemedApp):
     ) -> None:
         """Textual's own messages go where all others are."""
         self.main.toast(f"{title}: {message}" if title else message, severity)
+
+    def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
+        self._key_queue.close()  # the keys behind the one that quits are for the shell
+        super().exit(result, return_code, message)
 
     def handle_signals(self) -> None:
         """Let SIGTERM and SIGHUP end the dashboard as a key would: the terminal gets screen, mouse and cursor back."""

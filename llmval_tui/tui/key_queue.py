@@ -24,6 +24,13 @@ SLOW_S = 2.0  # after this wait, Esc gives up the dialog that keys wait for: a d
 LEAVES = ("ctrl+c", "ctrl+q")  # they give it up as well, and then ask whether to quit
 
 
+class ClickedKey(events.Key):
+    """A key that was clicked in the row of the keys: it waits as a typed one, so that two clicks open one dialog."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, None)
+
+
 class Dialogs(Protocol):
     """What prepares dialogs in threads."""
 
@@ -55,11 +62,19 @@ class KeyQueue:
         self._waiting: deque[events.Key] = deque()
         self._task: asyncio.Task[None] | None = None
         self._typed = ""  # for the line of input that has the focus
+        self._closed = False
 
     @property
     def busy(self) -> bool:
         """Whether a key has not taken effect yet."""
         return self._task is not None or bool(self._typed)
+
+    def close(self) -> None:
+        """Deliver no key any more: the application ends."""
+        self._closed = True
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
 
     async def put(self, key: events.Key) -> None:
         """Deliver the key now, or after the ones that wait."""
@@ -67,6 +82,8 @@ class KeyQueue:
             await self._put(one)
 
     async def _put(self, key: events.Key) -> None:
+        if self._closed:
+            return
         if self._task is not None:
             self._waiting.append(key)
             return

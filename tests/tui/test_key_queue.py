@@ -48,7 +48,7 @@ async def test_text_typed_after_a_slash_is_not_an_action(dashboard: Make, comman
         assert app.screen is app.main and commands.calls == []
         burst(app, "enter", SLASH, "x", "enter", "j")
         await until(pilot, lambda: app.main.state.filter == "cycle/x" and app.main.pane == "list", "the list")
-        await until(pilot, lambda: len(app.main.query("#prompt")) == 0, "the end of the prompt")
+        await until(pilot, lambda: len(app.main.query("Prompt")) == 0, "the end of the prompt")
 
 
 async def test_an_answer_typed_ahead_answers_the_question(dashboard: Make, commands: Any) -> None:
@@ -220,7 +220,7 @@ async def test_a_long_text_is_inserted_in_one_piece(dashboard: Make, monkeypatch
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
         burst(app, SLASH)
-        await until(pilot, lambda: len(app.main.query("#prompt")) == 1, "the prompt")
+        await until(pilot, lambda: len(app.main.query("Prompt")) == 1, "the prompt")
         burst(app, *"abcdefghij" * 100, "enter")
         await until(pilot, lambda: app.main.state.filter == "abcdefghij" * 100, "the filter")
         assert len(inserted) <= 20

@@ -112,11 +112,15 @@ class ActionScreen(Screen[None]):
 
     def after_key(self, callback: Callable[[], object]) -> None:
         """Call it as a message of its own, after the key that waits."""
-        self.call_later(self.themed_app.after_key, partial(self.call_later, callback))
+        self._after_waiting_key(partial(self.call_later, callback))
 
     def post_after_key(self, message: Message) -> None:
         """Post what a thread has found, after the key that waits. Called from any thread."""
-        self.call_later(self.themed_app.after_key, partial(self.post_message, message))
+        self._after_waiting_key(partial(self.post_message, message))
+
+    def _after_waiting_key(self, callback: Callable[[], object]) -> None:
+        # A thread may call after the screen has closed: only the message, which is then dropped, asks for the app.
+        self.call_later(lambda: self.themed_app.after_key(callback))
 
     @property
     def asks(self) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from textual import events
+from textual import events, work
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
@@ -153,6 +154,10 @@ class BoxScreen(ModalScreen[T]):
         self.fit_box()
         self.look_again()  # it may have changed while the dialog was prepared
 
+    def dismiss(self, result: T | None = None) -> AwaitComplete:
+        """Close once. Textual would close whatever is on the screen, also for a second click that was on its way."""
+        return super().dismiss(result) if self.app.screen_stack[-1:] == [self] else AwaitComplete()
+
     def on_resize(self) -> None:
         self.fit_box()
 
@@ -164,8 +169,9 @@ class BoxScreen(ModalScreen[T]):
     def look_again(self) -> None:
         """Show what the dialog is about as it is now."""
         if self._look is not None and self._is_open:
-            self.run_worker(self._show_what(self._look), group="look", exclusive=True)
+            self._show_what(self._look)
 
+    @work(exclusive=True, group="look")
     async def _show_what(self, look: Look) -> None:
         content = await look()
         if content is not self.content and self._is_open:

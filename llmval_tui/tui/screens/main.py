@@ -15,6 +15,7 @@ from llmval_tui.tui.data.screen_state import ScreenState
 from llmval_tui.tui.data.watcher import LiveTelemetry, RecorderStatus, SamplesTaken, SnapshotTaken, Telemetry, Watcher
 from llmval_tui.tui.data.workspace_view import InitialSnapshot, Workspace
 from llmval_tui.tui.drawing.compositor import DiffCompositor
+from llmval_tui.tui.key_queue import ClickedKey
 from llmval_tui.tui.keys import PANES, Keymap, bindings
 from llmval_tui.tui.panes.run import RunPane
 from llmval_tui.tui.screens.pane_actions import PaneActions
@@ -24,7 +25,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
 
 if TYPE_CHECKING:
-    from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead, LogReader
+    from llmval_tui.tui.data.log_reader import LogReader
     from llmval_tui.tui.data.replay_source import Replay
     from llmval_tui.tui.widgets.jump_bar import JumpBar
 
@@ -159,15 +160,6 @@ class MainScreen(PaneActions):
         self.state.recorder_problem = message.problem
         self.repaint_shown()
 
-    def on_log_read(self, message: "LogRead") -> None:
-        self.log_pane.show_read(message)
-
-    def on_log_looked(self, message: "LogLooked") -> None:
-        self.log_pane.show_looked(message)
-
-    def on_log_grew(self, message: "LogGrew") -> None:
-        self.log_pane.show_growth(message)
-
     def _tick(self) -> None:
         """Update ages and the clock, and report a disk that does not answer."""
         silent = time.monotonic() - self._watcher.last_snapshot_s
@@ -183,6 +175,8 @@ class MainScreen(PaneActions):
 
     def notice_changed(self) -> None:
         self.key_bar.repaint()
+        if self.state.messages.shown is not None:
+            self.steps.repaint()  # it lists the last messages below the steps
 
     def repaint_shown(self, *, steps: bool = True) -> None:
         beside = (self.header, self.list_title, self.tabs, self.key_bar, self.panes[self.shown])
@@ -261,7 +255,8 @@ class MainScreen(PaneActions):
             return
         key = next((key for key in self.themed_app.keymap.all() if key.id == message.name), None)
         if key is not None:
-            self.call_later(self.run_action, key.action)
+            self.set_focus(self._place)  # a prompt ends, as after a click into the pane
+            self.app.post_message(ClickedKey(key.keys.split(",")[0]))
 
     def show_pane(self, name: str) -> None:
         """Show a pane and give it the focus."""
@@ -389,9 +384,10 @@ class MainScreen(PaneActions):
         letters, self.state.jump = self.state.jump, None
         if letters is None:
             return  # answered already: the bar lost the focus when it was removed
-        self.query("#jump").remove()
+        if self.focused is None or self.focused.parent is self:  # else a click has moved it away from the bar
+            self.set_focus(self._focus_before_jump or self.steps)
+        self.query("JumpBar").remove()
         self.key_bar.display = True
-        self.set_focus(self._focus_before_jump or self.steps)
         key = message.key or ""
         if key in letters:
             self.steps.choose(letters[key])

@@ -14,6 +14,7 @@ from llmval_tui.tui.widgets.scroll_pane import ScrollPane
 from llmval_tui.tui.widgets.step_list import StepList
 
 if TYPE_CHECKING:
+    from llmval_tui.tui.data.log_reader import LogGrew, LogLooked, LogRead
     from llmval_tui.tui.panes.document import DocumentPane
     from llmval_tui.tui.panes.fleet import FleetPane
     from llmval_tui.tui.panes.log import LogPane
@@ -118,6 +119,17 @@ class PaneActions(ActionScreen):
 
     def action_next_window(self) -> None:
         self.focused_pane.next_window()
+
+    # What the log reader has found.
+
+    def on_log_read(self, message: "LogRead") -> None:
+        self.log_pane.show_read(message)
+
+    def on_log_looked(self, message: "LogLooked") -> None:
+        self.log_pane.show_looked(message)
+
+    def on_log_grew(self, message: "LogGrew") -> None:
+        self.log_pane.show_growth(message)
 
     # Searching.
 

@@ -28,7 +28,9 @@ class TextDialog(BoxScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield DialogTitle(self.content.title)
-            yield DialogBody(self.content.build)
+            body = DialogBody(self.content.build)
+            body.can_focus = False  # after a click into the text, letters would not reach the input
+            yield body
             yield LineInput(placeholder=self._hint, id="entry", compact=True)
 
     def fit_height(self, width: int) -> None:

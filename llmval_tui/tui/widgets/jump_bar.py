@@ -24,9 +24,6 @@ class JumpBar(RowWidget, can_focus=True):
             super().__init__()
             self.key = key
 
-    def __init__(self) -> None:
-        super().__init__(id="jump")
-
     def on_mount(self) -> None:
         self.focus()
 

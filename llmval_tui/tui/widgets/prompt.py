@@ -34,7 +34,7 @@ class Prompt(LineInput):
             self.text = text
 
     def __init__(self, pane: str, text: str) -> None:
-        super().__init__(text, placeholder=HINTS[pane], id="prompt", compact=True, select_on_focus=False)
+        super().__init__(text, placeholder=HINTS[pane], compact=True, select_on_focus=False)
         self.pane = pane
         self.before = text
 

@@ -116,7 +116,7 @@ async def test_a_search_goes_on_after_its_prompt_closes(workspace: Workspace, da
         asked: list[LogRequest] = []
         pane._send = asked.append  # a reader that has much to search and has not answered yet
         await pilot.press("slash", *"needle", "enter")
-        await until(pilot, lambda: asked and not app.screen.query("#prompt"))
+        await until(pilot, lambda: asked and not app.screen.query("Prompt"))
         await until(pilot, lambda: asked[-1].count == pane.size.height - 1, "the row of the prompt")
         assert asked[-1].kind == "find" and asked[-1].up
         assert "searching" in text_of(pane)

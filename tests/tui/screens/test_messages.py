@@ -10,11 +10,14 @@ from tests.helpers.tui_pilot import WIDE, Make, body, dialog_opens, ready, text_
 async def test_a_message_takes_the_row_of_the_keys_to_the_next_key(dashboard: Make) -> None:
     async with dashboard().run_test(size=WIDE) as pilot:
         app = await ready(pilot)
-        above = [text_of(widget) for widget in (app.main.header, app.main.steps, app.main.panes["run"])]
+        above = [text_of(widget) for widget in (app.main.header, app.main.panes["run"])]
+        steps = text_of(app.main.steps).rstrip()
         app.main.toast("word [/red]\nother " * 60, "warning")
         shown = text_of(app.main.key_bar)
         assert "! word [/red] other word" in shown and shown.rstrip().endswith("…  M 1") and "complete" not in shown
-        assert [text_of(w) for w in (app.main.header, app.main.steps, app.main.panes["run"])] == above
+        assert [text_of(w) for w in (app.main.header, app.main.panes["run"])] == above
+        below = text_of(app.main.steps).removeprefix(steps)
+        assert "Messages" in below and "word [/red] other" in below, "at once, not with the next change of the files"
         await pilot.press("j")  # it ends the message, and moves
         assert "complete" in text_of(app.main.key_bar) and app.main.state.step is not None
         assert app.main.state.step.number == "1.2"

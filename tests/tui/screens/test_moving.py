@@ -135,20 +135,20 @@ async def test_jump_goes_to_a_step_a_pane_or_nowhere(dashboard: Make) -> None:
         app = await ready(pilot)
         main = app.main
         await pilot.press("l", "semicolon")
-        await until(pilot, lambda: "letter goes to its step" in text_of(app.screen.query_one("#jump", RowWidget)))
+        await until(pilot, lambda: "letter goes to its step" in text_of(app.screen.query_one("JumpBar", RowWidget)))
         assert "d 1.3" in text_of(main.steps)
         await pilot.press("d")
         await until(pilot, lambda: main.pane == "list")
         assert main.state.step is not None and main.state.step.number == "1.3"
         assert "d 1.3" not in text_of(main.steps)
-        await until(pilot, lambda: main.key_bar.display and not app.screen.query("#jump"))
+        await until(pilot, lambda: main.key_bar.display and not app.screen.query("JumpBar"))
         await pilot.press("semicolon", "4")
         await until(pilot, lambda: main.pane == "load")
         await pilot.press("semicolon", "escape")
-        await until(pilot, lambda: not app.screen.query("#jump"))
+        await until(pilot, lambda: not app.screen.query("JumpBar"))
         assert main.pane == "load" and main.state.step.number == "1.3"
         await pilot.press("semicolon", "0")  # no label: as Esc
-        await until(pilot, lambda: not app.screen.query("#jump"))
+        await until(pilot, lambda: not app.screen.query("JumpBar"))
         assert main.pane == "load"
 
 
