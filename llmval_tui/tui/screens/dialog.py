@@ -163,8 +163,11 @@ class BoxScreen(ModalScreen[T]):
 
     @property
     def _is_open(self) -> bool:
-        """Whether the dialog has all its widgets: it is pushed before they are made, and closes before they go."""
-        return self._has_widgets and self.display and self in self.app.screen_stack
+        """Whether the dialog has all its widgets: it is pushed before they are made, and closes before they go.
+
+        An application that ends makes no more of them; nothing `is_attached` to it then.
+        """
+        return self._has_widgets and self.display and self.is_attached and self in self.app.screen_stack
 
     def look_again(self) -> None:
         """Show what the dialog is about as it is now."""

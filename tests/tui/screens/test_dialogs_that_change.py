@@ -232,3 +232,11 @@ async def test_a_change_is_shown_only_while_the_dialog_has_its_widgets(dashboard
         answered.set()
         await until(pilot, lambda: app.screen is app.main)
         assert second.content.title == "before", "what the operator decided on"
+
+
+async def test_leaving_while_a_dialog_opens_is_no_error(dashboard: Make) -> None:
+    async with dashboard().run_test(size=WIDE) as pilot:
+        app = await ready(pilot)
+        app.push_screen(Dialog("half made", lambda width: (), (Choice("y", "yes", "y"),)))
+        app.exit(0)
+    assert app.return_code == 0
