@@ -27,6 +27,7 @@ from llmval_tui.fleet.probe import NodeProbe
 from llmval_tui.foundation.decode import decode
 from llmval_tui.foundation.errors import Refused
 from llmval_tui.foundation.text import clean_line
+from llmval_tui.runs.command_secrets import FILE, PARAMETERS
 from llmval_tui.runs.store import Run
 from llmval_tui.telemetry.process_ownership import NODES_FOLDER
 
@@ -237,6 +238,22 @@ class Nodes:
         paths += [folder / NODES_FOLDER / node / "env.json" for node in self.nodes]
         names = [str(path.relative_to(folder)) for path in paths if path.exists()]
         return subprocess.run(["tar", "-C", str(folder), "-cf", "-", *names], capture_output=True, check=True).stdout
+
+    def forget_secrets(self) -> list[str]:
+        """Delete the secrets that came with the intent, after the run; a sentence for each node where that failed."""
+        names = [name for name in (FILE, PARAMETERS) if (self.run.folder / name).exists()]
+        far = [node for node in self.nodes if not self._shared[node]]
+        if not names or not far:
+            return []
+        folder = str(self.run.folder)
+        # The scripts with them: each part has its own, which its supervisor has masked.
+        line = f"cd {shlex.quote(folder)} && rm -f {shlex.join(names)} ./*.sh"
+        done = on_all(far, lambda node: call(self.launch, node, line))
+        failed = [node for node, one in done.items() if one.returncode != 0]
+        return [
+            f"secrets of the run are still on {node}: delete {' and '.join(names)} in {folder} there."
+            for node in failed
+        ]
 
     def hear(self, pulses: Mapping[str, Pulse], now_s: float) -> None:
         """Take what came from the nodes that do not share our file system; keeps one connection open to each."""

@@ -183,6 +183,7 @@ class SshTransport:
             else:
                 said.append(problem or "")
                 job.lost.setdefault(name, problem or "")
+        said += nodes.forget_secrets()
         nodes.close()
         job.state = "COMPLETED"
         return said

@@ -15,6 +15,7 @@ from llmval_tui.fleet.heartbeat import Pulse
 from llmval_tui.fleet.launch import FleetLaunch, Launcher, LaunchKind, launch_of
 from llmval_tui.fleet.manifest import write_manifest
 from llmval_tui.fleet.ssh import extract
+from llmval_tui.runs.command_secrets import FILE, PARAMETERS
 
 FAKE = """#!/bin/bash
 # the last two words: node and command; the folder of a node that shares nothing is REMOTE/NODE/<path>
@@ -106,6 +107,20 @@ def test_what_a_node_wrote_is_fetched_and_its_hashes_are_checked(remote):
     assert not (run.folder / "nodes/n2/verdict.json").exists(), "what did not arrive whole is not taken"
     write_manifest(own)
     assert "not the one that the node announced" in nodes.fetch("n2", digest)
+
+
+def test_secrets_that_came_with_the_intent_do_not_stay_on_a_node(remote):
+    run, folder, nodes = remote
+    assert nodes.forget_secrets() == [], "no node is asked if there are none"
+    for home in (run.folder, folder / "n1", folder / "n2"):
+        home.mkdir(parents=True, exist_ok=True)
+        for name in (FILE, PARAMETERS, "main.sh", "env.json"):
+            (home / name).write_text("{}")
+    (folder / "n2.fails").write_text("Connection refused")
+    (said,) = nodes.forget_secrets()
+    assert f"still on n2: delete {FILE} and {PARAMETERS} in {run.folder} there" in said
+    assert sorted(one.name for one in (folder / "n1").iterdir()) == ["env.json"]
+    assert (run.folder / FILE).exists(), "whoever measures again needs them"
 
 
 def test_nobody_vouches_for_the_verdict_of_an_agent_that_died(remote):
