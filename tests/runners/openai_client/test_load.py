@@ -89,8 +89,12 @@ async def test_the_record_tells_what_the_mock_did(start: Start) -> None:
     served = mock.served[-len(requests) :]
     assert test.window is not None
     origin = test.window._origin
-    for one, request in zip(served, requests, strict=True):
-        assert len(one.body["prompt"]) == request["input_tokens"]
+    left = list(served)
+    for request in requests:
+        # On a slow machine two requests may arrive in another order than they were sent.
+        size, is_good = request["input_tokens"], request["error"] is None
+        one = next(one for one in left if (len(one.body["prompt"]), one.status == 200) == (size, is_good))
+        left.remove(one)
         assert origin + request["dispatch_s"] <= one.arrived + ROUNDING_S
         if one.status == 200:
             assert request["error"] is None and one.tokens == request["output_tokens"] == 4
