@@ -45,7 +45,7 @@ def tick_by_hand(checklist: Path, key: StepKey, note: str, store: RunStore) -> T
         _append(store, line)
         before = None
         try:
-            before = line_of(store.workspace / TODO, _keys(step))
+            before = line_of(store.workspace / TODO, step.keys_in_records)
             _record(line, step, store)
             set_mark(checklist, key, True)
         except BaseException as error:
@@ -78,11 +78,6 @@ def complete_hand_ticks(store: RunStore) -> list[str]:
             except Refused as refusal:
                 problems.append(f"the tick by hand of {line.number} is recorded and not complete: {refusal}")
     return problems
-
-
-def _keys(step: Step) -> tuple[StepKey, StepKey]:
-    """The keys that records may have of the step."""
-    return step.recorded_key, step.key
 
 
 def _asked(checklist: Path, key: StepKey, note: str, store: RunStore) -> tuple[Step, TickLine]:
@@ -126,7 +121,9 @@ def _asked(checklist: Path, key: StepKey, note: str, store: RunStore) -> tuple[S
 def _record(line: TickLine, step: Step, store: RunStore) -> None:
     """Write the item's line in `docs/TODO.md`, with every note since its last run."""
     name = line.checklist or ""
-    lines = [one for one in store.ticks.lines() if one.key in _keys(step) and same_checklist(one.checklist, name)]
+    lines = [
+        one for one in store.ticks.lines() if one.key in step.keys_in_records and same_checklist(one.checklist, name)
+    ]
     notes = notes_of(lines_of_tick(lines))
     entry = Entry(
         number=line.number,
@@ -148,7 +145,7 @@ def _record(line: TickLine, step: Step, store: RunStore) -> None:
 def _undone(line: TickLine, step: Step, before: bytes | None, reason: str, store: RunStore) -> str:
     """Take back the records of a tick that could not be made; the sentence that says what is true then."""
     try:
-        put_line(store.workspace / TODO, _keys(step), before)
+        put_line(store.workspace / TODO, step.keys_in_records, before)
         _append(store, replace(line, kind=WITHDRAWN))
     except (Refused, OSError):
         return (

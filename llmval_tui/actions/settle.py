@@ -167,7 +167,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     if not ref.checklist:
         raise Refused(f"run {run.id} does not name its checklist: run its item again, or tick it with a note.")
     checklist = store.workspace / ref.checklist
-    key = StepKey(ref.section, ref.text, ref.occurrence)
+    key = StepKey(*ref.key)
     now = load(checklist).find(key)
     recorded = run.intent.item_fingerprint
     if now is not None and recorded and not now.has_fingerprint(recorded):
@@ -179,8 +179,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
     deviation = safe_for_comment("; ".join(verdict.deviations))
     step = set_mark(checklist, key, True, comment=deviation)
     named = step.recorded_key  # the run may be of an older llmval, which kept secrets
-    line = replace(tick_line(run, verdict), number=step.number, section=named.section, text=named.text)
-    line = replace(line, occurrence=named.occurrence)
+    line = replace(tick_line(run, verdict), number=step.number, **named._asdict())
     main = verdict.evidence[0] if verdict.evidence else None
     answer = accepted(run)
     entry = Entry(
@@ -210,8 +209,7 @@ def _tick(run: Run, verdict: Verdict, store: RunStore) -> None:
 def _superseded_edit(run: Run, store: RunStore) -> bool:
     """Whether the item was edited and ran again since: then nothing is left to say of this run."""
     ref = run.intent.step
-    own = [(ref.section, ref.text, ref.occurrence)]
-    newest = next(iter(store.of_step(own, checklist=ref.checklist)), run)
+    newest = next(iter(store.of_step([ref.key], checklist=ref.checklist)), run)
     return newest.id != run.id and newest.intent.item_fingerprint != run.intent.item_fingerprint
 
 

@@ -117,7 +117,7 @@ def runs_by_step(checklist: Checklist, store: RunStore, runs: Sequence[Run] | No
     for run in store.runs() if runs is None else runs:
         ref = run.intent.step
         if same_checklist(ref.checklist, name):
-            found.setdefault(checklist.key_of((ref.section, ref.text, ref.occurrence)), []).append(run)
+            found.setdefault(checklist.key_of(ref.key), []).append(run)
     return found
 
 

@@ -296,8 +296,7 @@ def _failed_base(run_id: str, store: RunStore, checklist: Checklist, runs: Mappi
         base = store.find(base_id)
         if base is None:
             continue
-        ref = base.intent.step
-        for newer in runs.get(checklist.key_of((ref.section, ref.text, ref.occurrence)), ()):
+        for newer in runs.get(checklist.key_of(base.intent.step.key), ()):
             if newer.order <= base.order:
                 break
             verdict = decided(newer)

@@ -56,6 +56,11 @@ class Step:
         return self.keys_of_list.recorded(self.key)
 
     @property
+    def keys_in_records(self) -> tuple[StepKey, StepKey]:
+        """The keys that records may have of it; an older llmval kept secrets."""
+        return self.recorded_key, self.key
+
+    @property
     def fingerprint(self) -> str:
         """A checksum of all that the item says: its text, its blocks and its directives, without mark and deviation.
 

@@ -51,12 +51,13 @@ def status(options: argparse.Namespace) -> int:
     if not options.readonly:
         settle_workspace(store, path)
     hindrances = HindranceWatch(workspace).look(store.active())
+    statuses = item_statuses(load(path), store)
     if not options.json:
         print_table(path, store, ascii_only=options.ascii)
-        for line in _reasons(path, store, suggested(options, "watch")):
+        for line in _reasons(statuses, suggested(options, "watch")):
             print(line)
         if options.nodes:
-            for line in _node_lines(path, store, ascii_only=options.ascii):
+            for line in _node_lines(statuses, ascii_only=options.ascii):
                 print(line)
         for line in server_lines(store):
             print(clean_line(line))
@@ -69,7 +70,6 @@ def status(options: argparse.Namespace) -> int:
             print(f"\nplan {plan.id} is running, step {plan.status().current or '–'}; llmval attach watches it.")
         return ExitCode.PASSED
     plan = active_plan(workspace)
-    statuses = item_statuses(load(path), store)
     print_object(
         "steps",
         workspace=workspace,
@@ -86,11 +86,11 @@ def status(options: argparse.Namespace) -> int:
     return ExitCode.PASSED
 
 
-def _reasons(path: Path, store: RunStore, watch: str) -> list[str]:
+def _reasons(statuses: Sequence[StepStatus], watch: str) -> list[str]:
     """Why an open item did not pass or was refused, one line each, and where the whole verdict is."""
     found: list[str] = []
     judged = False
-    for item in item_statuses(load(path), store):
+    for item in statuses:
         if item.state in _NOT_PASSED and item.verdict is not None and item.verdict.summary:
             found.append(f"{item.step.number}  {item.verdict.outcome}: {item.verdict.summary}")
             judged = True
@@ -101,11 +101,11 @@ def _reasons(path: Path, store: RunStore, watch: str) -> list[str]:
     return ["", *map(clean_line, found), *more] if found else []
 
 
-def _node_lines(path: Path, store: RunStore, *, ascii_only: bool) -> list[str]:
+def _node_lines(statuses: Sequence[StepStatus], *, ascii_only: bool) -> list[str]:
     """The nodes of each step's newest run, as far as it was on several nodes."""
     from llmval_tui.console.fleet import columns, node_lines, runs_on_nodes
 
-    runs = runs_on_nodes([item.run for item in item_statuses(load(path), store)])
+    runs = runs_on_nodes([item.run for item in statuses])
     return node_lines(runs, glyphs(ascii_only), columns()) or ["", "no step's newest run was on several nodes"]
 
 

@@ -329,7 +329,7 @@ class PlanProcess:
         return newest if newest and verdict and ticks(newest, verdict) else None
 
     def _runs_of_step(self, step: Step) -> list[Run]:
-        return self.store.of_step((step.recorded_key, step.key), checklist=self.intent.checklist)
+        return self.store.of_step(step.keys_in_records, checklist=self.intent.checklist)
 
     def _cancelled_by(self) -> str | None:
         request = read_json(self.plan.cancel_file)

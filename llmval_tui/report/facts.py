@@ -124,7 +124,7 @@ def _named(store: RunStore, name: str, checklist: Checklist | None) -> Run:
     if checklist is None:  # use the step numbers that the runs recorded
         runs = [run for run in store.runs() if run.intent.step.number == name]
     elif step is not None:
-        runs = store.of_step((step.recorded_key, step.key), checklist=recorded_path(checklist.path, store.workspace))
+        runs = store.of_step(step.keys_in_records, checklist=recorded_path(checklist.path, store.workspace))
         if not runs:  # do not fall back to run ids: 1.2 is also a part of the ids of 11.2
             lists = {run.intent.step.checklist for run in store.runs() if run.intent.step.number == name} - {""}
             other = f", or name another list with --checklist {' or '.join(sorted(lists))}" if lists else ""

@@ -53,8 +53,7 @@ def junit(facts: ReportFacts) -> str:
 
 
 def _step_of(run: RunFacts, facts: ReportFacts) -> tuple[str, str, int]:
-    ref = run.intent.step
-    key = (ref.section, ref.text, ref.occurrence)
+    key = run.intent.step.key
     return facts.checklist.key_of(key) if facts.checklist is not None else key
 
 

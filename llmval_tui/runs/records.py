@@ -52,6 +52,10 @@ class StepRef:
     occurrence: int
     checklist: str = ""  # relative to the workspace if it lies inside; empty in old records
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.section, self.text, self.occurrence
+
 
 @dataclass(frozen=True, slots=True)
 class FrozenScript:

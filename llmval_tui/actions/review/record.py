@@ -126,7 +126,7 @@ def forget_answers(checklist: Path, workspace: Path, steps: Sequence[Step]) -> N
     Raises:
         Refused: one of the two cannot be parsed or written.
     """
-    keys = {key for step in steps for key in (step.key, step.recorded_key)}
+    keys = {key for step in steps for key in step.keys_in_records}
     path = settings_path(checklist)
     if path.exists():
         import tomlkit

@@ -121,7 +121,7 @@ def _required(context: Context) -> list[Run]:
     if not steps:
         raise Refused("the section has no item with a run to wait for: tick this one with a note.")
     newest = {
-        context.checklist.key_of((run.intent.step.section, run.intent.step.text, run.intent.step.occurrence)): run
+        context.checklist.key_of(run.intent.step.key): run
         for run in newest_of_each_step(
             section_runs(context.store, context.checklist, context.step.section, COMMAND_ACTIONS)
         )
